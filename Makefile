@@ -1,0 +1,70 @@
+# Two commands start everything: `make lab` (the course) and `make test` (every test). All are safe to repeat.
+#
+#   make lab TORCH_INDEX=https://download.pytorch.org/whl/cpu   a much smaller PyTorch, for machines without a GPU
+#   make lab PORT=8899                                          when port 8888 is taken
+#   make lab IP=0.0.0.0                                         inside a container (root is fine)
+#   make test PYTHON=python3.12 PYTEST_ARGS="-k notebooks -x"   another Python, some of the tests
+#
+# Works with GNU make 3.81 (macOS) and newer. Without make: see "Without make" in README.md.
+
+PYTHON      = python3
+VENV        = .venv
+TORCH_INDEX =
+PORT        = 8888
+IP          = 127.0.0.1
+PYTEST_ARGS =
+
+ifeq ($(OS),Windows_NT)
+BIN = $(VENV)/Scripts
+else
+BIN = $(VENV)/bin
+endif
+STAMP = $(VENV)/.covid_xray
+
+.PHONY: help lab test course docs bench slow-checks export outputs clean
+
+help:
+	@echo "make lab          set up, then open JupyterLab on the first chapter"
+	@echo "make test         set up, then run every test"
+	@echo "make course       run every chapter headless; a table of minutes and peak memory at the end"
+	@echo "make docs         build the docs site into _docs/ (Quarto where installed, else without it)"
+	@echo "make bench        benchmarks (none yet)"
+	@echo "make slow-checks  long checks on real films (none yet)"
+	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
+	@echo "make outputs      run every chapter and store its outputs, clean"
+	@echo "make clean        remove .venv and everything built"
+
+# The tool returns at once when the environment is complete; the stamp is remade when a requirement changes.
+$(STAMP): settings.ini setup.py tools/environment.py
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "no '$(PYTHON)' on PATH: install Python 3.10 to 3.13, or name yours: make lab PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) tools/environment.py --venv "$(VENV)" --torch-index "$(TORCH_INDEX)"
+
+lab: $(STAMP)
+	@$(BIN)/python tools/lab.py --port "$(PORT)" --ip "$(IP)"
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+course: $(STAMP)
+	@$(BIN)/python tools/run_chapters.py
+
+docs: $(STAMP)
+	@$(BIN)/python tools/docs.py
+
+export: $(STAMP)
+	@$(BIN)/nbdev_export
+	@$(BIN)/python tools/readme.py
+
+outputs: $(STAMP)
+	@$(BIN)/python tools/run_chapters.py --save
+
+bench:
+	@echo "bench: no benchmark is in this version yet" >&2; exit 1
+
+slow-checks:
+	@echo "slow-checks: no long check is in this version yet; make test runs everything there is" >&2; exit 1
+
+clean:
+	rm -rf "$(VENV)" build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +
