@@ -1,0 +1,207 @@
+"""Training against torch's own pieces: one step, exact resume, restored state, faults told in time; models on disk."""
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from covid_xray.augment import Augment
+from covid_xray.cnn import create_model
+from covid_xray.data import Radiographs
+from covid_xray.models import load_model, predict, save_model
+from covid_xray.records import record_table
+from covid_xray.training import fit, one_cycle
+
+CLASSES = ("covid", "normal", "pneumonia")
+SETTINGS = dict(model="plain", in_channels=1, classes=list(CLASSES), size_px=32, fit="squash")
+
+
+def squares(n: int, seed: int = 0) -> Radiographs:
+    "Films that a network can learn in seconds: a bright square left, nowhere, or right"
+    rng = np.random.default_rng(seed)
+    targets = np.arange(n) % 3
+    images = rng.integers(0, 60, (n, 32, 32), dtype=np.uint8)
+    images[targets == 0, 8:24, 2:12] += 120
+    images[targets == 2, 8:24, 20:30] += 120
+    table = record_table({"path": [f"{seed}-{i}.png" for i in range(n)], "label": np.array(CLASSES)[targets]})
+    return Radiographs.from_arrays(images, table)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(),
+                         nn.Linear(8 * 15 * 15, 3))
+
+
+def run(model, train, valid, **options):
+    return fit(model, train, valid, batch_size=16, learning_rate=3e-3, progress=False, **options)
+
+
+def test_one_epoch_is_plain_adamw_on_the_mean_cross_entropy():
+    train = squares(30)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 3))
+    twin = copy.deepcopy(model)
+    fit(model, train, train, epochs=1, batch_size=30, learning_rate=1e-2, weight_decay=0.1, progress=False)
+    optimiser = torch.optim.AdamW(twin.parameters(), lr=one_cycle(0, 2, 1e-2), weight_decay=0.1)
+    images, targets = train.batch(np.arange(30))
+    F.cross_entropy(twin(images), targets).backward()
+    optimiser.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters()):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [2, 10, 101])
+def test_the_cycle_is_torchs(steps):
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.7, total_steps=steps, cycle_momentum=False)
+    for step in range(steps):
+        assert one_cycle(step, steps, 0.7) == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+        optimiser.step()
+        if step < steps - 1:
+            schedule.step()
+
+
+def test_it_learns_and_keeps_the_best_weights():
+    train, valid, model = squares(90), squares(60, seed=1), network()
+    history = run(model, train, valid, epochs=8, metrics={"accuracy": lambda t, p: (p.argmax(1) == t).mean()})
+    said = predict(model, valid)
+    assert (said.probabilities.argmax(1) == said.targets).mean() > 0.9
+    loss = -np.log(said.probabilities[np.arange(60), said.targets]).mean()
+    assert loss == pytest.approx(history.best_loss, abs=1e-6) == pytest.approx(history.table["valid_loss"].min(), abs=1e-6)
+    assert "accuracy" in history.table and history.stopped == "finished"
+
+
+def test_it_stops_early():
+    train, valid = squares(60), squares(30, seed=1)
+    upside_down = Radiographs.from_arrays(valid.images, valid.table.assign(label=valid.table["label"].map(
+        {"covid": "pneumonia", "normal": "normal", "pneumonia": "covid"})))
+    history = run(network(), train, upside_down, epochs=30, patience=2)
+    assert history.stopped == "early" and len(history.rows) == history.best_epoch + 3
+
+
+class Unplugged:
+    "An augmentation that presses Ctrl-C at its n-th batch"
+
+    def __init__(self, left: int):
+        self.augment, self.left = Augment(), left
+
+    def __repr__(self) -> str:
+        return repr(self.augment)
+
+    def __call__(self, images, generators):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return self.augment(images, generators)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 12, 20])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(batch, tmp_path):
+    train, valid = squares(60), squares(30, seed=1)
+    whole = network()
+    expected = run(whole, train, valid, epochs=5, augment=Augment(), out=tmp_path / "whole")
+    broken = network()
+    first = run(broken, train, valid, epochs=5, augment=Unplugged(batch), out=tmp_path / "broken")
+    assert first.stopped == "interrupted" and len(first.rows) == (batch - 1) // 4
+    if not first.rows:
+        with pytest.raises(FileNotFoundError, match="nothing to resume"):
+            run(network(9), train, valid, epochs=5, augment=Augment(), out=tmp_path / "broken", resume=True)
+        return
+    resumed = network(9)  # other weights: all must come from the checkpoint
+    second = run(resumed, train, valid, epochs=5, augment=Augment(), out=tmp_path / "broken", resume=True)
+    losses = ["train_loss", "valid_loss", "learning_rate"]
+    pd.testing.assert_frame_equal(second.table[losses], expected.table[losses], check_exact=True)
+    for ours, theirs in zip(resumed.state_dict().values(), whole.state_dict().values()):
+        assert torch.equal(ours, theirs)
+    logged = pd.read_csv(tmp_path / "broken" / "log.csv")
+    assert logged["epoch"].tolist() == [0, 1, 2, 3, 4]
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()] == [0, 1, 2, 3, 4]
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    train, valid = squares(30), squares(30, seed=1)
+    run(network(), train, valid, epochs=2, out=tmp_path)
+    with pytest.raises(ValueError, match="seed: then 0, now 1"):
+        run(network(), train, valid, epochs=2, out=tmp_path, resume=True, seed=1)
+
+
+def test_random_state_is_as_before():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    run(nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1024, 3)).train(), squares(30), squares(30, 1), epochs=1)
+    torch.manual_seed(5)
+    nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(1024, 3))
+    model = network(3)
+    state = torch.random.get_rng_state()
+    run(model, squares(30), squares(30, 1), epochs=1)
+    assert torch.equal(state, torch.random.get_rng_state()) and len(before)
+
+
+def test_faults_are_told_before_training(tmp_path):
+    train, valid = squares(30), squares(30, 1)
+    for films, part in ((train.select(train.targets != 1), "training"), (valid.select(valid.targets != 1), "validation")):
+        with pytest.raises(ValueError, match=f"the {part} part has no film of class normal"):
+            run(network(), films if part == "training" else train, films if part == "validation" else valid, epochs=1)
+    with pytest.raises(ValueError, match="fp32, bf16, fp16"):
+        run(network(), train, valid, epochs=1, precision="half")
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):
+    train, valid, model = squares(30), squares(30, 1), network()
+
+    def spoil(images, generators):
+        return images * float("nan")
+
+    weights = copy.deepcopy(model.state_dict())
+    with pytest.raises(FloatingPointError, match="epoch 1, batch 1"):
+        run(model, train, valid, epochs=2, augment=spoil)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name])
+
+
+def test_uneven_batches_see_every_film_once():
+    from covid_xray.training import _epoch_order
+
+    for n in (2, 31, 33, 64, 65):
+        batches = _epoch_order(n, 32, seed=1, epoch=2)
+        assert sorted(np.concatenate(batches)) == list(range(n)) and min(map(len, batches)) > 1
+        assert max(map(len, batches)) <= 32
+
+
+def test_predictions_keep_rows_and_leave_the_mode():
+    films, model = squares(50), network().train()
+    said = predict(model, films, batch_size=7)
+    assert model.training and said.table["path"].tolist() == films.table["path"].tolist()
+    with torch.no_grad():
+        expected = model.eval()(films.batch(np.arange(50))[0]).softmax(1).numpy()
+    assert np.abs(said.probabilities - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["plain", "residual"])
+def test_a_saved_model_comes_back(name, tmp_path):
+    model = create_model(name)
+    save_model(tmp_path / "m", model, SETTINGS | {"model": name})
+    loaded, settings = load_model(tmp_path / "m")
+    x = torch.rand(2, 1, 64, 64)
+    assert torch.equal(loaded(x), model.eval()(x)) and not loaded.training and settings["size_px"] == 32
+
+
+@pytest.mark.parametrize("spoil", ["settings.json", "model.safetensors"])
+def test_a_damaged_model_is_refused(spoil, tmp_path):
+    save_model(tmp_path, create_model("plain"), SETTINGS)
+    content = (tmp_path / spoil).read_bytes()
+    for damaged in (b"", content[:len(content) // 2], b"\x80\x04pickle" + content):
+        (tmp_path / spoil).write_bytes(damaged)
+        with pytest.raises(ValueError, match="no usable model"):
+            load_model(tmp_path)
+
+
+def test_a_missing_setting_is_named(tmp_path):
+    with pytest.raises(ValueError, match="size_px"):
+        save_model(tmp_path, create_model("plain"), {k: v for k, v in SETTINGS.items() if k != "size_px"})
