@@ -7,7 +7,8 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "CLASSES": "records", "load_table": "sources", "select_task": "sources", "split_by_patient": "splits",
-    "patient_folds": "splits", "read_radiograph": "data", "Radiographs": "data", "Augment": "augment",
+    "ensure_split": "splits", "patient_folds": "splits", "read_radiograph": "data", "Radiographs": "data",
+    "Augment": "augment",
     "create_model": "cnn", "load_model": "models", "predict": "models", "save_model": "models", "Predictions": "models",
     "fit": "training", "History": "training", "metrics_table": "metrics", "metrics_table_with_intervals": "intervals",
     "explain": "gradcam", "train_run": "run",

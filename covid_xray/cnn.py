@@ -113,20 +113,24 @@ class ResidualBlock(nn.Module):
     ) -> Tensor:  # float [B, out_channels, H / stride, W / stride]
         return F.relu(self.shortcut(x) + self.correction(x))
 
-# %% ../nbs/03_cnn.ipynb #c6e8394d
+# %% ../nbs/03_cnn.ipynb #7a86aa59
 class ResidualCNN(nn.Module):
-    "A small residual network: stem, one residual block a stage, global average, fully connected"
+    "A small residual network: stem, four residual blocks, global average, fully connected"
 
     def __init__(
         self,
         in_channels: int,  # channels of the film: 1
         n_classes: int,  # how many logits come out
-        widths: Sequence[int] = (16, 32, 64, 128, 192),  # channels of the stem and after each stage
+        widths: Sequence[int] = (16, 32, 64, 128, 192),  # channels of the stem and after each block
         dropout: float = 0.2,  # share of the averages silenced in training
     ):
         super().__init__()
-        stages = [ResidualBlock(i, o, stride=2) for i, o in zip(widths, widths[1:])]
-        self.features = nn.Sequential(nn.BatchNorm2d(in_channels), convolution_block(in_channels, widths[0]), *stages)
+        stem = nn.Sequential(
+            nn.Conv2d(in_channels, widths[0], kernel_size=5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        )
+        blocks = [ResidualBlock(i, o, stride) for i, o, stride in zip(widths, widths[1:], (1, 2, 2, 2))]
+        self.features = nn.Sequential(nn.BatchNorm2d(in_channels), stem, *blocks)
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1], n_classes))
 

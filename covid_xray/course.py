@@ -46,7 +46,7 @@ def show(
     from IPython.display import display
 
     if len(alt.split()) < 8:
-        raise ValueError(f"alt text of {len(alt.split())} words says too little: describe what is seen and what it means")
+        raise ValueError(f"alt text of {len(alt.split())} words: describe what is seen and what it means")
     display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
 
@@ -60,7 +60,7 @@ def chapters_folder() -> Path:  # the folder that holds the chapters as installe
     for folder in (package / "chapters", package.parent / "nbs"):
         if (folder / "01_data.ipynb").is_file():
             return folder
-    raise FileNotFoundError("this installation holds no chapters: reinstall with pip install --force-reinstall covid_xray")
+    raise FileNotFoundError("no chapters in this installation: pip install --force-reinstall covid_xray")
 
 
 def _without_outputs(notebook: Path) -> bytes:
@@ -85,7 +85,8 @@ def copy_course(
     record_path = folder / ".course.json"
     record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.is_file() else {}
     result: dict[str, list[str]] = {"copied": [], "unchanged": [], "kept": []}
-    for notebook in sorted(p for p in source.rglob("*.ipynb") if "_proc" not in p.parts and ".ipynb_checkpoints" not in p.parts):
+    hidden = {"_proc", ".ipynb_checkpoints"}
+    for notebook in sorted(p for p in source.rglob("*.ipynb") if not hidden & set(p.parts)):
         name = notebook.relative_to(source).as_posix()
         target, content = folder / name, _without_outputs(notebook)
         present = hashlib.sha256(target.read_bytes()).hexdigest() if target.is_file() else None

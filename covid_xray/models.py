@@ -26,7 +26,7 @@ from .data import Radiographs
 # %% auto #0
 __all__ = ['Predictions', 'predict', 'save_model', 'load_model']
 
-# %% ../nbs/03b_models.ipynb #629c8a6e
+# %% ../nbs/03b_models.ipynb #a5a11e32
 @dataclass
 class Predictions:
     "What a model says of some films, with the truth and the rows they belong to"
@@ -49,7 +49,7 @@ def predict(
     model: nn.Module,  # logits [B, C] from images [B, 1, H, W] in 0..1
     films: Radiographs,  # the films to look at
     batch_size: int = 64,  # films at once
-) -> Predictions:
+) -> Predictions:  # in the order of the films
     "Class probabilities of each film; the model's mode is left as it was"
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
@@ -62,7 +62,7 @@ def predict(
     probabilities = torch.cat(logits).softmax(dim=1).numpy()
     return Predictions(probabilities, films.targets, films.table, films.classes)
 
-# %% ../nbs/03b_models.ipynb #b732e0c4
+# %% ../nbs/03b_models.ipynb #1b916094
 def save_model(
     folder: str | Path,  # gets model.safetensors and settings.json
     model: nn.Module,  # built by `create_model`
@@ -74,16 +74,15 @@ def save_model(
         raise ValueError(f"settings lack {', '.join(sorted(missing))}: without them the model can't be used again")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, write in (
-        ("model.safetensors", lambda path: save_file({k: v.cpu().contiguous() for k, v in model.state_dict().items()}, path)),
-        ("settings.json", lambda path: path.write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")),
-    ):
-        write(folder / (name + ".partial"))
-        os.replace(folder / (name + ".partial"), folder / name)
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / "model.partial")
+    (folder / "settings.partial").write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")
+    os.replace(folder / "model.partial", folder / "model.safetensors")
+    os.replace(folder / "settings.partial", folder / "settings.json")
 
-
+# %% ../nbs/03b_models.ipynb #a1047cff
 def load_model(
-    name: str | Path,  # a folder with model.safetensors and settings.json, or the name of a model shipped with the course
+    name: str | Path,  # a folder with model.safetensors and settings.json, or the name of a shipped model
 ) -> tuple[nn.Module, dict[str, Any]]:  # the network in evaluation mode, and its settings
     """Load a model that `save_model` wrote.
 

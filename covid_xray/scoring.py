@@ -119,10 +119,10 @@ def floor_maps(
     repeated = {name: np.broadcast_to(map.astype(np.float32), masks.shape) for name, map in same.items()}
     return {"random": noise} | repeated
 
-# %% ../nbs/06c_scoring.ipynb #5e4e727e
+# %% ../nbs/06c_scoring.ipynb #4d290fa6
 SCORES = {"pointing": pointing_game, "energy": energy_share, "enrichment": enrichment, "iou": iou, "auprc": pixel_auprc}
 
-
+# %% ../nbs/06c_scoring.ipynb #2f4413d2
 def score_maps(
     maps: np.ndarray | Mapping[str, np.ndarray],  # heatmaps [N, H, W], or several by name
     masks: np.ndarray,  # truth, bool [N, H, W], none empty

@@ -38,8 +38,8 @@ class Source:
     address: str  # repository, Kaggle handle, or what to give
     commit: str = ""  # the state of the repository that the shipped facts belong to
 
-# %% ../nbs/00_sources.ipynb #f0ec9488
-_OPEN_SETS = (
+# %% ../nbs/00_sources.ipynb #6470f64e
+_ON_GITHUB = (
     Source("darkcovidnet", "The DarkCovidNet set: 125 COVID-19 films of the Cohen collection, 500 no-finding and 500 "
            "pneumonia films of NIH ChestX-ray14, labelled there by a program that read reports.",
            "COVID-19: not stated for 85, CC BY-NC-SA 30, CC BY-NC-ND 10. NIH: no restriction on use; link the download "
@@ -55,6 +55,10 @@ _OPEN_SETS = (
     Source("hannover", "COVID-19 Image Repository of Hannover Medical School: 71 patients, all with COVID-19.",
            "CC BY 3.0", "Winther and others, doi 10.6084/m9.figshare.12275009",
            243, 52, "github", "ml-workgroup/covid-19-image-repository", "ad7ab099b425f16e06bba22322336b7d6a732965"),
+)
+
+# %% ../nbs/00_sources.ipynb #1f4c3afd
+_ON_KAGGLE = (
     Source("raikokte", "COVID-19 Image Dataset of a Kaggle user: COVID-19 films of adults copied from other sets, "
            "normal and viral pneumonia films that look like small children's. 270 of its 317 films are known here.",
            "CC BY-SA 4.0 as quoted in public notebooks, not verified", "Kaggle: pranavraikokte/covid19-image-dataset",
@@ -67,7 +71,7 @@ _OPEN_SETS = (
            21165, None, "kaggle", "tawsifurrahman/covid19-radiography-database"),
 )
 
-# %% ../nbs/00_sources.ipynb #2f8c3e8e
+# %% ../nbs/00_sources.ipynb #6c08c374
 _PHANTOM = Source("phantom", "Simulated radiographs with known lungs, lesions, patients and hospitals; the default.",
                   "Apache-2.0 (output of this package)", "covid_xray", None, None, "made", "covid_xray.phantom")
 _OWN_FILMS = (
@@ -76,7 +80,7 @@ _OWN_FILMS = (
            None, None, "own", "a folder"),
     Source("csv", "Any CSV with the columns path and label.", "yours", "yours", None, None, "own", "a CSV file"),
 )
-SOURCES: dict[str, Source] = {source.name: source for source in (_PHANTOM, *_OPEN_SETS, *_OWN_FILMS)}
+SOURCES: dict[str, Source] = {source.name: source for source in (_PHANTOM, *_ON_GITHUB, *_ON_KAGGLE, *_OWN_FILMS)}
 
 # %% ../nbs/00_sources.ipynb #ac1390d4
 def manifest(
@@ -145,19 +149,22 @@ def set_folder(
         return root.parent / name
     return root if inside - open_sets == inside and inside and root != cache_folder() else root / name
 
-# %% ../nbs/00_sources.ipynb #621a364c
+# %% ../nbs/00_sources.ipynb #a4503d2f
 def how_to_get(
-    name: str,  # name of a source
-    folder: str | Path,  # the folder in which its films will be looked for
+    name: str,  # name of an open set
+    folder: str | Path,  # the set's folder, in which its films will be looked for
 ) -> str:  # what to do, in words
-    "The ways to get the films of a source, by program and by hand."
+    "The ways to get the films of an open set: in a shell, in Python, by hand."
     source = SOURCES[name]
     if source.way == "github":
         page = f"https://github.com/{source.address}/archive/{source.commit}.zip"
     else:
         page = f"https://www.kaggle.com/datasets/{source.address}"
     size = f", about {source.megabytes} MB" if source.way == "github" else ", which asks Kaggle"
-    return (f"To fetch them: load_table({name!r}, download=True){size}. "
+    elsewhere = Path(folder) != set_folder(name)
+    option, argument = (f' --folder "{folder}"', f", {str(folder)!r}") if elsewhere else ("", "")
+    return (f"To fetch them{size}: covid-xray download {name}{option} in a shell, or in Python "
+            f"from covid_xray.download import download; download({name!r}{argument}). "
             f"By hand: download {page}, unzip it, and put what it holds into {folder}")
 
 # %% ../nbs/00_sources.ipynb #71e13814
@@ -185,13 +192,10 @@ def _kaggle_folder(folder: Path) -> Path:
     note = folder / "kaggle.json"
     return Path(json.loads(note.read_text(encoding="utf-8"))["folder"]) if note.is_file() else folder
 
-# %% ../nbs/00_sources.ipynb #8706e024
-def _open_table(name: str, root: str | Path | None, classes: Iterable[str] | None, download: bool) -> pd.DataFrame:
-    "The table of an open set, fetched first where that is asked for"
+# %% ../nbs/00_sources.ipynb #17733b2b
+def _open_table(name: str, root: str | Path | None, classes: Iterable[str] | None) -> pd.DataFrame:
+    "The table of an open set that is on disk"
     folder = set_folder(name, root)
-    if download:
-        from covid_xray.download import download as fetch
-        fetch(name, folder)
     if SOURCES[name].way == "github" or name == "raikokte":
         return keep_labels(_table_of_set(name, _kaggle_folder(folder)), classes)
     try:
@@ -199,13 +203,12 @@ def _open_table(name: str, root: str | Path | None, classes: Iterable[str] | Non
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no film of {name} in {folder}. {how_to_get(name, folder)}") from error
 
-# %% ../nbs/00_sources.ipynb #836f22e2
+# %% ../nbs/00_sources.ipynb #5f419fcd
 def load_table(
     source: str | Path | None = None,  # name of a source, a folder or a CSV; None: $COVID_XRAY_SOURCE or "phantom"
     root: str | Path | None = None,  # folder (or CSV) of the films; None: $COVID_XRAY_ROOT or the cache folder
     *,
     classes: Iterable[str] | None = CLASSES,  # labels to keep, in any spelling; None keeps every label found
-    download: bool = False,  # fetch an open set first; files already there are not fetched again
 ) -> pd.DataFrame:  # the record table; attrs: source, classes, left_out, persons_known, reduced_copies (open sets)
     """Load the record table of a source: simulated films, an open set, or films of your own.
 
@@ -217,7 +220,7 @@ def load_table(
         from covid_xray.phantom import teaching_table
         table = keep_labels(record_table(teaching_table(seed=0)), classes)
     elif source in SOURCES and SOURCES[source].way != "own":
-        table = _open_table(source, root, classes, download)
+        table = _open_table(source, root, classes)
     else:
         table = _own_table(_own_path(source, root), classes)
     table.attrs["source"] = source

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['patient_groups', 'check_disjoint', 'split_by_patient', 'patient_folds', 'published_folds']
+__all__ = ['patient_groups', 'check_disjoint', 'split_by_patient', 'patient_folds', 'published_folds', 'ensure_split']
 
 # %% ../nbs/00c_splits.ipynb #974a4aa0
 def patient_groups(
@@ -50,7 +50,7 @@ def _deal(
         part_of[group] = part
     return np.array([part_of[group] for group in groups], dtype=np.int64)
 
-# %% ../nbs/00c_splits.ipynb #a519b3e7
+# %% ../nbs/00c_splits.ipynb #54698990
 def check_disjoint(
     table: pd.DataFrame,  # a record table whose `by` column is filled
     by: str = "split",  # "split" or "fold"
@@ -62,10 +62,11 @@ def check_disjoint(
         if (sides > 1).any():
             name = sides.index[sides > 1][0]
             where = sorted(known.loc[known[column] == name, by].astype(str).unique())
-            raise ValueError(f"{column} {name!r} stands in {' and '.join(where)}; {int((sides > 1).sum())} such in all: "
+            count = int((sides > 1).sum())
+            raise ValueError(f"{column} {name!r} stands in {' and '.join(where)}; {count} such in all: "
                              "split again with split_by_patient or patient_folds")
 
-
+# %% ../nbs/00c_splits.ipynb #2ba5a20c
 def _check_every_part(
     table: pd.DataFrame,  # a record table
     parts: np.ndarray,  # int [N], the part of each film
@@ -78,10 +79,10 @@ def _check_every_part(
         absent = [name for i, name in enumerate(names) if not (parts[of_label] == i).any()]
         if absent:
             persons = len(np.unique(groups[of_label]))
-            raise ValueError(f"no film of class {label!r} in part {absent[0]!r}: {persons} patients of that class can't fill "
+            raise ValueError(f"no film of class {label!r} in part {absent[0]!r}: its {persons} patients can't fill "
                              f"{len(names)} parts; use fewer parts, or more patients")
 
-# %% ../nbs/00c_splits.ipynb #4102182e
+# %% ../nbs/00c_splits.ipynb #2852af42
 def split_by_patient(
     table: pd.DataFrame,  # a record table
     fractions: Sequence[float] = (0.7, 0.15, 0.15),  # of training, validation and test, summing to 1
@@ -102,7 +103,7 @@ def split_by_patient(
     check_disjoint(result)
     return result
 
-
+# %% ../nbs/00c_splits.ipynb #05ae6fc6
 def patient_folds(
     table: pd.DataFrame,  # a record table
     k: int = 5,  # how many folds, at least 2
@@ -121,7 +122,7 @@ def patient_folds(
     check_disjoint(result, by="fold")
     return result
 
-# %% ../nbs/00c_splits.ipynb #5e168ca7
+# %% ../nbs/00c_splits.ipynb #eadaa4e1
 def published_folds(
     table: pd.DataFrame,  # films of one open set: `source` and `sha256` are used
 ) -> pd.DataFrame:  # a copy with `split` and `fold` filled
@@ -134,6 +135,20 @@ def published_folds(
         known = pd.read_csv(file, dtype={"sha256": "string", "split": "string", "fold": "Int64"}).set_index("sha256")
     strangers = ~table["sha256"].isin(known.index)
     if strangers.any():
-        raise ValueError(f"{int(strangers.sum())} films have no published fold, the first {table['path'][strangers].iloc[0]}")
+        first = table["path"][strangers].iloc[0]
+        raise ValueError(f"{int(strangers.sum())} films have no published fold, the first {first}: split_by_patient")
     found = known.loc[table["sha256"]]
     return table.assign(split=found["split"].array, fold=found["fold"].array)
+
+# %% ../nbs/00c_splits.ipynb #9d281399
+def ensure_split(
+    table: pd.DataFrame,  # a record table
+    seed: int = 0,  # of a fresh split
+) -> pd.DataFrame:  # with `split` filled
+    "Keep a split that is there, else take the published one of an open set, else split by patient"
+    if table["split"].notna().all():
+        return table
+    try:
+        return published_folds(table)
+    except ValueError:  # none is published for this source, or not for these films
+        return split_by_patient(table, seed=seed)

@@ -45,12 +45,12 @@ def _epoch_order(
     order = np.random.default_rng([seed, epoch]).permutation(n_films)
     return np.array_split(order, max(1, -(-n_films // batch_size)))  # nearly equal, so never a last batch of one
 
-# %% ../nbs/04_training.ipynb #473198d4
+# %% ../nbs/04_training.ipynb #40386c20
 @dataclass
 class History:
     "What happened in training: one row an epoch, which was best, why it ended"
 
-    rows: list[dict[str, float]] = field(default_factory=list)  # epoch, train_loss, valid_loss, learning_rate, seconds, metrics
+    rows: list[dict[str, float]] = field(default_factory=list)  # epoch, losses, learning_rate, seconds, metrics
     best_epoch: int = -1  # the epoch whose weights are kept, from 0
     stopped: str = "finished"  # "finished", "early" (no better for `patience` epochs) or "interrupted"
 
@@ -68,7 +68,7 @@ class History:
 def plot_history(
     history: History,  # what `fit` returned
     ax: Axes | None = None,  # where to draw; None makes a new figure
-) -> Axes:
+) -> Axes:  # loss against epoch
     "Loss on training and validation films against epochs, the kept epoch marked"
     import matplotlib.pyplot as plt
 
@@ -81,7 +81,7 @@ def plot_history(
     ax.legend()
     return ax
 
-# %% ../nbs/04_training.ipynb #22a7021c
+# %% ../nbs/04_training.ipynb #78e4de9f
 def _save_checkpoint(
     path: Path,  # replaced in one step
     model: nn.Module,
@@ -101,7 +101,7 @@ def _save_checkpoint(
               metadata={"checkpoint": json.dumps(notes)})
     os.replace(partial, path)
 
-
+# %% ../nbs/04_training.ipynb #ad1dda99
 def _load_checkpoint(
     path: Path,  # as `_save_checkpoint` wrote it
     model: nn.Module,  # gets the weights
@@ -117,7 +117,7 @@ def _load_checkpoint(
     different = [f"{k}: then {notes['settings'].get(k)!r}, now {v!r}"
                  for k, v in settings.items() if notes["settings"].get(k) != v]
     if different:
-        raise ValueError(f"{path} was made with other settings ({'; '.join(different)}): use the same, or another folder")
+        raise ValueError(f"{path} was made with other settings ({'; '.join(different)}): use the same, or a new folder")
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -140,37 +140,12 @@ def _write_log(
         writer.writerows(history.rows)
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history.rows), encoding="utf-8")
 
-# %% ../nbs/04_training.ipynb #c49efe5e
+# %% ../nbs/04_training.ipynb #737edd04
 def _generators(seed: int, epoch: int, rows: np.ndarray) -> list[np.random.Generator]:
-    "One source of chance a film, the same on whatever machine the film is seen"
+    "For augmentation: the same on whatever machine the film is seen"
     return [np.random.default_rng([seed, epoch, int(row)]) for row in rows]
 
-
-def _train_epoch(model, optimiser, accelerator, train, batches, rates, augment, seed, epoch, bar) -> float:
-    "Train on each batch once, at its learning rate, and return the mean loss over all films"
-    model.train()
-    total, world, rank = 0.0, accelerator.num_processes, accelerator.process_index
-    for number, (rows, rate) in enumerate(zip(batches, rates)):
-        mine = rows[rank::world]
-        images, targets = (part.to(accelerator.device) for part in train.batch(mine))
-        if augment is not None:
-            images = augment(images, _generators(seed, epoch, mine))
-        with accelerator.autocast():
-            loss = F.cross_entropy(model(images), targets, reduction="sum") / len(rows)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch + 1}, batch {number + 1}: lower the "
-                                     "learning rate; the best weights so far are kept")
-        accelerator.backward(loss * world)  # gradients are averaged over processes, and the batch is divided already
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-        optimiser.zero_grad()
-        total += float(accelerator.reduce(loss.detach(), "sum")) * len(rows)
-        bar.set_postfix(loss=f"{loss.item() * world:.3f}", refresh=False)
-        bar.update()
-    return total / len(train)
-
-# %% ../nbs/04_training.ipynb #9042f8d9
+# %% ../nbs/04_training.ipynb #e548aae8
 Metric = Callable[[np.ndarray, np.ndarray], float]  # (targets int64 [N], probabilities float32 [N, C]) -> value
 
 
@@ -183,15 +158,16 @@ def _validate(
     said = predict(model, valid)
     of_truth = said.probabilities[np.arange(len(valid)), said.targets]
     loss = float(-np.log(np.clip(of_truth, 1e-12, 1)).mean())
-    return {"valid_loss": loss} | {name: float(metric(said.targets, said.probabilities)) for name, metric in metrics.items()}
+    further = {name: float(metric(said.targets, said.probabilities)) for name, metric in metrics.items()}
+    return {"valid_loss": loss} | further
 
-# %% ../nbs/04_training.ipynb #9eb09805
+# %% ../nbs/04_training.ipynb #9223c3e1
 def one_cycle(
     step: int,  # which step, from 0
     steps: int,  # how many in all
     peak: float,  # the highest learning rate
 ) -> float:  # the learning rate of this step
-    "Half a cosine up from peak / 25 in the first 30 %, half a cosine down to nearly 0 (Smith 2018; shape as torch's OneCycleLR)"
+    "Half a cosine up in the first 30 %, half a cosine down to nearly 0 (Smith 2018; the shape of torch's OneCycleLR)"
     top = 0.3 * steps - 1
     if step <= top:
         start, end, share = peak / 25, peak, step / top
@@ -199,20 +175,22 @@ def one_cycle(
         start, end, share = peak, peak / 250_000, (step - top) / (steps - 1 - top)
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
-# %% ../nbs/04_training.ipynb #955f7012
+# %% ../nbs/04_training.ipynb #a358fbdd
 def _check_films(train: Radiographs, valid: Radiographs) -> None:
-    "Raise ValueError where training could only fail: said before it starts rather than after an hour"
+    "Raise ValueError where training could only fail"
     if train.classes != valid.classes:
-        raise ValueError(f"training films have classes {train.classes}, validation films {valid.classes}: give both the same")
+        raise ValueError(f"training films have classes {train.classes}, validation films {valid.classes}: use the same")
     for part, films in (("training", train), ("validation", valid)):
         absent = [name for i, name in enumerate(films.classes) if not (films.targets == i).any()]
         if absent:
-            raise ValueError(f"the {part} part has no film of class {', '.join(absent)}: split again, or choose other classes")
+            raise ValueError(f"the {part} part has no film of class {', '.join(absent)}: split again, or leave it out")
     if len(train) < 2:
         raise ValueError("one training film is not enough: batch normalisation needs at least two")
 
-
-def _make_accelerator(precision: str):
+# %% ../nbs/04_training.ipynb #dabd80cd
+def _make_accelerator(
+    precision: str,  # "fp32", "bf16" or "fp16"
+):  # an accelerate.Accelerator
     "The engine that knows the devices; its global state is set anew, so that each call may choose its precision"
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -224,19 +202,101 @@ def _make_accelerator(precision: str):
     return Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
                        mixed_precision=known[precision])
 
-# %% ../nbs/04_training.ipynb #4b79d37c
-def _copy_of(model: nn.Module) -> dict[str, Tensor]:
-    "The weights as they are now"
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+# %% ../nbs/04_training.ipynb #793dd548
+@dataclass
+class _Loop:
+    "What an epoch needs, and what it leaves behind"
 
+    model: nn.Module
+    train: Radiographs
+    valid: Radiographs
+    settings: dict[str, Any]  # epochs, batch_size, learning_rate, weight_decay, seed, precision: see `fit`
+    augment: Callable | None
+    metrics: Mapping[str, Metric]
+    folder: Path | None
+    progress: bool
 
-def _keep(folder: Path, model, best, optimiser, history: History, settings: Mapping[str, Any]) -> None:
-    "Put this epoch on disk: checkpoint and log"
-    folder.mkdir(parents=True, exist_ok=True)
-    _save_checkpoint(folder / "checkpoint.safetensors", model, best, optimiser, history, settings)
-    _write_log(folder, history)
+    def __post_init__(self) -> None:
+        self.accelerator = _make_accelerator(self.settings["precision"])
+        plain = torch.optim.AdamW(self.model.parameters(), lr=self.settings["learning_rate"],
+                                  weight_decay=self.settings["weight_decay"])
+        self.history, self.best = History(), self.weights()
+        self.prepared, self.optimiser = self.accelerator.prepare(self.model, plain)
 
-# %% ../nbs/04_training.ipynb #147a0e6b
+    def weights(self) -> dict[str, Tensor]:
+        "A copy of the weights as they are now"
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def resume(self) -> None:
+        "Go back to the end of the last whole epoch on disk"
+        if self.folder is None:
+            raise ValueError("resume=True needs the folder of the interrupted run: give out=")
+        path = self.folder / "checkpoint.safetensors"
+        self.history, self.best = _load_checkpoint(path, self.model, self.optimiser, self.settings)
+        self.history.stopped = "finished"
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        "The batches of an epoch, as film numbers"
+        return _epoch_order(len(self.train), self.settings["batch_size"], self.settings["seed"], epoch)
+
+    def progress_bar(self) -> tqdm:
+        "A bar over all steps of the run"
+        steps = len(self.batches(0))
+        return tqdm(total=self.settings["epochs"] * steps, initial=len(self.history.rows) * steps, desc="training",
+                    disable=not (self.progress and self.accelerator.is_main_process))
+
+    def loss(self, rows: np.ndarray, epoch: int) -> Tensor:
+        "This process's share of the mean cross-entropy of a batch"
+        mine = rows[self.accelerator.process_index::self.accelerator.num_processes]
+        images, targets = (part.to(self.accelerator.device) for part in self.train.batch(mine))
+        if self.augment is not None:
+            images = self.augment(images, _generators(self.settings["seed"], epoch, mine))
+        with self.accelerator.autocast():
+            return F.cross_entropy(self.prepared(images), targets, reduction="sum") / len(rows)
+
+    def train_epoch(self, epoch: int, bar: tqdm) -> float:
+        "Train on each batch once and return the mean loss over all films"
+        self.prepared.train()
+        batches, total = self.batches(epoch), 0.0
+        for number, rows in enumerate(batches):
+            loss = self.loss(rows, epoch)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch + 1}, batch {number + 1}: "
+                                         "lower the learning rate; the best weights so far are kept")
+            self.accelerator.backward(loss * self.accelerator.num_processes)  # it averages over them; we have divided
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.learning_rate(epoch * len(batches) + number)
+            self.optimiser.step()
+            self.optimiser.zero_grad()
+            shown = float(self.accelerator.reduce(loss.detach(), "sum"))
+            total += shown * len(rows)
+            bar.set_postfix(loss=f"{shown:.3f}", refresh=False)
+            bar.update()
+        return total / len(self.train)
+
+    def learning_rate(self, step: int) -> float:
+        "The rate of a step, counted over the whole run"
+        steps = self.settings["epochs"] * len(self.batches(0))
+        return one_cycle(step, steps + 1, self.settings["learning_rate"])
+
+    def run_epoch(self, epoch: int, bar: tqdm) -> None:
+        "Train, validate, remember the best, put it on disk"
+        started = time.perf_counter()
+        torch.manual_seed(self.settings["seed"] * 100_003 + epoch)  # dropout: the same for a run resumed here
+        row = {"epoch": epoch, "train_loss": self.train_epoch(epoch, bar)}
+        row |= _validate(self.model, self.valid, self.metrics)
+        row["learning_rate"], row["seconds"] = self.optimiser.param_groups[0]["lr"], time.perf_counter() - started
+        self.history.rows.append(row)
+        if self.history.best_epoch < 0 or row["valid_loss"] < self.history.best_loss:
+            self.history.best_epoch, self.best = epoch, self.weights()
+        bar.set_description(f"training, epoch {epoch + 1}: validation loss {row['valid_loss']:.3f}")
+        if self.folder and self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / "checkpoint.safetensors"
+            _save_checkpoint(path, self.model, self.best, self.optimiser, self.history, self.settings)
+            _write_log(self.folder, self.history)
+
+# %% ../nbs/04_training.ipynb #9d9a9e80
 def fit(
     model: nn.Module,  # changed in place; ends with the weights of the best epoch
     train: Radiographs,  # films to learn from
@@ -246,7 +306,7 @@ def fit(
     batch_size: int = 32,  # films a step, over all processes together
     learning_rate: float = 1e-3,  # the highest of the cycle
     weight_decay: float = 0.01,  # AdamW's pull towards zero
-    augment: Callable[[Tensor, list[np.random.Generator]], Tensor] | None = None,  # changes a batch, one generator a film
+    augment: Callable[[Tensor, list[np.random.Generator]], Tensor] | None = None,  # changes a batch, a generator a film
     metrics: Mapping[str, Metric] = {},  # name -> function of (targets, probabilities), on the validation part
     patience: int | None = None,  # stop after so many epochs without a better validation loss; None never
     seed: int = 0,  # decides order, dropout and augmentation
@@ -262,40 +322,20 @@ def fit(
     is no longer a number (with the best weights kept). One cycle: Smith 2018, arXiv 1803.09820.
     """
     _check_films(train, valid)
-    accelerator, folder = _make_accelerator(precision), Path(out) if out is not None else None
-    if resume and folder is None:
-        raise ValueError("resume=True needs the folder of the interrupted run: give out=")
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     settings = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
                     seed=seed, precision=precision, films=[len(train), len(valid)], augment=repr(augment))
-    history, best = History(), _copy_of(model)
+    loop = _Loop(model, train, valid, settings, augment, metrics, Path(out) if out is not None else None, progress)
     if resume:
-        history, best = _load_checkpoint(folder / "checkpoint.safetensors", model, optimiser, settings)
-        history.stopped = "finished"
-    n_batches = len(_epoch_order(len(train), batch_size, seed, 0))
-    prepared, optimiser = accelerator.prepare(model, optimiser)
-    bar = tqdm(total=epochs * n_batches, initial=len(history.rows) * n_batches, desc="training",
-               disable=not (progress and accelerator.is_main_process))
+        loop.resume()
     try:
-        with torch.random.fork_rng(), bar:
-            for epoch in range(len(history.rows), epochs):
-                started = time.perf_counter()
-                torch.manual_seed(seed * 100_003 + epoch)  # dropout, the same for a run resumed here
-                batches = _epoch_order(len(train), batch_size, seed, epoch)
-                rates = [one_cycle(epoch * n_batches + i, epochs * n_batches + 1, learning_rate) for i in range(n_batches)]
-                loss = _train_epoch(prepared, optimiser, accelerator, train, batches, rates, augment, seed, epoch, bar)
-                row = {"epoch": epoch, "train_loss": loss} | _validate(model, valid, metrics)
-                history.rows.append(row | {"learning_rate": rates[-1], "seconds": time.perf_counter() - started})
-                if history.best_epoch < 0 or row["valid_loss"] < history.best_loss:
-                    history.best_epoch, best = epoch, _copy_of(model)
-                bar.set_description(f"training, epoch {epoch + 1}: validation loss {row['valid_loss']:.3f}")
-                if folder and accelerator.is_main_process:
-                    _keep(folder, model, best, optimiser, history, settings)
-                if patience is not None and epoch - history.best_epoch >= patience:
-                    history.stopped = "early"
+        with torch.random.fork_rng(), loop.progress_bar() as bar:
+            for epoch in range(len(loop.history.rows), epochs):
+                loop.run_epoch(epoch, bar)
+                if patience is not None and epoch - loop.history.best_epoch >= patience:
+                    loop.history.stopped = "early"
                     break
     except KeyboardInterrupt:
-        history.stopped = "interrupted"
+        loop.history.stopped = "interrupted"
     finally:
-        model.load_state_dict(best)
-    return history
+        model.load_state_dict(loop.best)
+    return loop.history

@@ -1,4 +1,4 @@
-"""What every test stands on: nothing outside the test's own folders is touched, and what is absent is skipped in one line.
+"""What every test stands on: only the test's own folders are touched, and what is absent is skipped in one line.
 
 COVID_XRAY_DATA          folder with real radiographs, as `real_data` below describes it
 COVID_XRAY_REQUIRE_ALL=1 what is absent makes a test fail instead of skip (set by .ci/run)
@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM_FLAGS = (
-    "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+    "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
 ).split() + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # a page that asks a CDN gets an error at once
 
 

@@ -64,7 +64,8 @@ def test_cmyk_is_read():
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_stretched_from_their_own_range(kind):
     deep = FILM.astype(np.uint16) * 13 + 700  # a 12-bit film in a 16-bit file
-    assert np.array_equal(read_radiograph(saved(Image.fromarray(deep), kind)), np.round(FILM * (255 / FILM.max())).astype(np.uint8))
+    expected = np.round(FILM * (255 / FILM.max())).astype(np.uint8)
+    assert np.array_equal(read_radiograph(saved(Image.fromarray(deep), kind)), expected)
 
 
 def test_every_exif_orientation_is_undone():
@@ -78,13 +79,14 @@ def test_every_exif_orientation_is_undone():
         assert np.array_equal(read_radiograph(saved(upright.transpose(how), "PNG", exif=exif)), FILM), orientation
 
 
+BLACK = Image.new("L", (40, 40))
 BAD = {
     "empty": (b"", "empty"),
     "text": (b"<html>not found</html>", "no picture format"),
     "bomb": (png_declaring(60_000, 60_000), "pixels"),
     "one pixel": (saved(Image.new("L", (1, 1)), "PNG"), "1 x 1"),
     "a line": (saved(Image.new("L", (20_000, 1)), "PNG"), "20000 x 1"),
-    "animated": (saved(Image.new("L", (40, 40)), "GIF", save_all=True, append_images=[Image.new("L", (40, 40), 9)]), "2 frames"),
+    "animated": (saved(BLACK, "GIF", save_all=True, append_images=[Image.new("L", (40, 40), 9)]), "2 frames"),
     "a damaged DICOM": (b"\0" * 128 + b"DICM" + b"\x08\x00garbage", ""),
 }
 

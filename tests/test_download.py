@@ -359,9 +359,9 @@ def test_fetch_files_of_ones_own(server, tmp_path):
     assert fetch_files(files, tmp_path, progress=False) == {} and (tmp_path / "deep/x").read_bytes() == b"film"
 
 
-# load_table(download=True)
+# From the download to the record table
 
-def test_load_table_fetches_then_loads(server, tmp_path, monkeypatch):
+def test_load_table_finds_what_download_fetched(server, tmp_path, monkeypatch):
     facts = manifest("hannover")
     content = {row.file: row.file.encode() * 50 for row in facts.head(6).itertuples()}
     for row in facts.head(6).itertuples():
@@ -371,8 +371,9 @@ def test_load_table_fetches_then_loads(server, tmp_path, monkeypatch):
     made["bytes"] = made["file"].map(lambda file: len(content[file])).astype("Int64")
     for place in ("covid_xray.download.manifest", "covid_xray.sources.manifest"):
         monkeypatch.setattr(place, lambda name: made.copy())
-    monkeypatch.setitem(module.download.__kwdefaults__, "address", server.base)
-    table = load_table("hannover", tmp_path, download=True)
+    monkeypatch.setenv("COVID_XRAY_ROOT", str(tmp_path))
+    assert download("hannover", progress=False, address=server.base) == tmp_path / "hannover"
+    table = load_table("hannover")
     assert len(table) == 6 and table.attrs["reduced_copies"] == 0 and table.attrs["left_out"] == {}
     assert (tmp_path / "hannover/images").is_dir() and len(load_table("hannover", tmp_path)) == 6
 
@@ -423,9 +424,9 @@ def test_kaggle_counts_and_structure(kaggle, tmp_path, monkeypatch):
 
 def test_load_table_finds_what_kaggle_keeps_elsewhere(kaggle, tmp_path):
     with pytest.warns(UserWarning, match="another version"):
-        table = load_table("radiography", tmp_path / "data", download=True)
+        assert download("radiography", tmp_path / "data/radiography", progress=False) == kaggle[0]
+    table = load_table("radiography", tmp_path / "data")
     assert sorted(table["label"]) == ["covid", "normal", "pneumonia"] and not table["path"].str.contains("masks").any()
-    assert len(load_table("radiography", tmp_path / "data")) == 3
 
 
 def test_kaggle_offline_or_not_installed(tmp_path, monkeypatch):

@@ -421,6 +421,18 @@ def test_default_layer_of_torchvision_models(name, layer):
     assert hooks.default_layer(model, torch.rand(1, 3, 96, 96)) == layer
 
 
+def test_the_layer_is_searched_once_and_again_when_something_changes():
+    "The answer is kept for one model, as it is described, and one size of image"
+    model, passes = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1)), []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    image = torch.rand(1, 1, 16, 16)
+    assert [hooks.default_layer(model, image) for _ in range(3)] == ["2"] * 3 and len(passes) == 1
+    model[2].stride = (8, 8)  # one position is left
+    assert hooks.default_layer(model, image) == "1"
+    assert hooks.default_layer(model, torch.rand(1, 1, 32, 32)) == "2"
+    assert len(passes) == 3
+
+
 def test_a_transformer_has_no_default_layer():
     models = pytest.importorskip("torchvision.models")
     model = models.VisionTransformer(image_size=32, patch_size=16, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8)

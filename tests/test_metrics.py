@@ -50,7 +50,8 @@ def matrices(draw):
 def rankings(draw):
     "Truth and scores with both kinds present and with many ties"
     films = draw(st.integers(2, 40))
-    scores = np.array(draw(st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.500001, 0.9, 1.0]), min_size=films, max_size=films)))
+    values = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.500001, 0.9, 1.0])
+    scores = np.array(draw(st.lists(values, min_size=films, max_size=films)))
     positive = np.array(draw(st.lists(st.booleans(), min_size=films, max_size=films)))
     positive[0], positive[-1] = True, False
     return positive, scores
@@ -84,19 +85,23 @@ def test_counts_equal_scikit_learn_on_random_and_degenerate_inputs(case):
         same(mine(confusion), theirs(targets, predicted, average=None, **options))
         same(metrics.macro(mine(confusion)), theirs(targets, predicted, average="macro", **options))
     for c in labels:
-        same(metrics.specificity(confusion)[c], reference.recall_score(targets == c, predicted == c, pos_label=False, zero_division=np.nan))
+        theirs = reference.recall_score(targets == c, predicted == c, pos_label=False, zero_division=np.nan)
+        same(metrics.specificity(confusion)[c], theirs)
 
 
 @settings(max_examples=80, deadline=None)
 @given(rankings())
 def test_curves_equal_scikit_learn_with_ties(case):
     positive, scores = case
-    for mine, theirs in zip(metrics.roc_curve(positive, scores), reference.roc_curve(positive, scores, drop_intermediate=False)):
+    curve = reference.roc_curve(positive, scores, drop_intermediate=False)
+    for mine, theirs in zip(metrics.roc_curve(positive, scores), curve):
         np.testing.assert_allclose(mine, theirs, atol=1e-12)
     np.testing.assert_allclose(metrics.auroc(positive, scores), reference.roc_auc_score(positive, scores), atol=1e-12)
-    np.testing.assert_allclose(metrics.auprc(positive, scores), reference.average_precision_score(positive, scores), atol=1e-12)
+    average_precision = reference.average_precision_score(positive, scores)
+    np.testing.assert_allclose(metrics.auprc(positive, scores), average_precision, atol=1e-12)
     precision, recall, thresholds = reference.precision_recall_curve(positive, scores)
-    for mine, theirs in zip(metrics.precision_recall_curve(positive, scores), (precision[:-1], recall[:-1], thresholds)):
+    curve = precision[:-1], recall[:-1], thresholds
+    for mine, theirs in zip(metrics.precision_recall_curve(positive, scores), curve):
         np.testing.assert_allclose(mine[::-1], theirs, atol=1e-12)
 
 
@@ -125,12 +130,14 @@ def as_scikit_learn_sees_it(p: Said) -> dict:
     "Every row of the metrics table from scikit-learn alone; all classes must be present"
     predicted, truth = p.probabilities.argmax(1), np.eye(len(p.classes))[p.targets]
     probabilities = p.probabilities.astype(np.float64)
-    of_truth = np.clip(probabilities[np.arange(len(predicted)), p.targets], np.finfo(np.float32).eps, 1 - np.finfo(np.float32).eps)
+    eps = np.finfo(np.float32).eps
+    of_truth = np.clip(probabilities[np.arange(len(predicted)), p.targets], eps, 1 - eps)
+    brier = np.mean([reference.mean_squared_error(t, q) * len(t) for t, q in zip(truth, probabilities)])
     values = {("accuracy", "overall"): reference.accuracy_score(p.targets, predicted),
               ("balanced_accuracy", "overall"): reference.balanced_accuracy_score(p.targets, predicted),
               ("kappa", "overall"): reference.cohen_kappa_score(p.targets, predicted),
               ("matthews", "overall"): reference.matthews_corrcoef(p.targets, predicted),
-              ("brier", "overall"): np.mean([reference.mean_squared_error(t, q) * len(t) for t, q in zip(truth, probabilities)]),
+              ("brier", "overall"): brier,
               ("log_loss", "overall"): -np.log(of_truth).mean()}
     if len(p.classes) == 2:
         values["brier", "overall"] = reference.brier_score_loss(p.targets, probabilities[:, 1] / probabilities.sum(1))
@@ -147,7 +154,8 @@ def as_scikit_learn_sees_it(p: Said) -> dict:
     return values
 
 
-@pytest.mark.parametrize("p", [said(), said(digits=1), said(classes=("covid", "normal")), said(skill=0), said(30, 20, digits=0)])
+@pytest.mark.parametrize("p", [
+    said(), said(digits=1), said(classes=("covid", "normal")), said(skill=0), said(30, 20, digits=0)])
 def test_table_equals_scikit_learn(p):
     table, expected = metrics.metrics_table(p), as_scikit_learn_sees_it(p)
     assert list(table.columns) == ["metric", "label", "value"] and len(table) == len(expected)
@@ -158,7 +166,8 @@ def test_table_equals_scikit_learn(p):
 def test_log_loss_equals_scikit_learn_where_probabilities_are_zero():
     p = Said(np.array([[1, 0, 0], [0, 1, 0], [0.2, 0.3, 0.5]]), np.array([0, 2, 2]), None)
     table = metrics.metrics_table(p).set_index(["metric", "label"]).value
-    assert table["log_loss", "overall"] == pytest.approx(reference.log_loss(p.targets, p.probabilities, labels=[0, 1, 2]))
+    log_loss = reference.log_loss(p.targets, p.probabilities, labels=[0, 1, 2])
+    assert table["log_loss", "overall"] == pytest.approx(log_loss)
 
 
 def test_constant_scores_and_one_class_missing():
@@ -166,10 +175,12 @@ def test_constant_scores_and_one_class_missing():
     table = metrics.metrics_table(p).set_index(["metric", "label"]).value
     assert table["auroc", "covid"] == table["auroc", "normal"] == 0.5
     assert table["auprc", "covid"] == pytest.approx(2 / 6)
-    for undefined in (("recall", "pneumonia"), ("auroc", "pneumonia"), ("auprc", "pneumonia"), ("precision", "normal"), ("auroc", "macro")):
+    for undefined in (("recall", "pneumonia"), ("auroc", "pneumonia"), ("auprc", "pneumonia"), ("precision", "normal"),
+                      ("auroc", "macro")):
         assert np.isnan(table[undefined]), undefined
     assert table["recall", "macro"] == 0.5  # of the two classes that are there
-    only_one = metrics.metrics_table(Said(np.eye(3)[[0, 0]], np.array([0, 0]), None)).set_index(["metric", "label"]).value
+    only_one = metrics.metrics_table(Said(np.eye(3)[[0, 0]], np.array([0, 0]), None))
+    only_one = only_one.set_index(["metric", "label"]).value
     assert only_one["accuracy", "overall"] == 1 and np.isnan(only_one["specificity", "covid"])
 
 
@@ -232,7 +243,8 @@ def test_a_class_absent_from_a_resample_is_undefined_there():
 
 def test_persons_are_person_else_duplicate_group_else_film():
     p = said(6, 3)
-    p.table = pd.DataFrame({"person": ["a", "a", None, None, None, "g1"], "dup_group": ["x", "y", "g1", "g1", None, "z"]}, dtype="string", index=range(9, 15))
+    columns = {"person": ["a", "a", None, None, None, "g1"], "dup_group": ["x", "y", "g1", "g1", None, "z"]}
+    p.table = pd.DataFrame(columns, dtype="string", index=range(9, 15))
     assert intervals.clusters(p).tolist() == [0, 0, 1, 1, 2, 3]
     assert intervals.metrics_table_with_intervals(p, resamples=50).persons.eq(4).all()
     p.table = None
@@ -255,7 +267,8 @@ def test_ten_thousand_resamples_in_three_seconds():
 
 def test_wilson_by_hand():
     assert intervals.wilson(21, 24) == pytest.approx((0.69, 0.957), abs=0.001)
-    assert intervals.wilson(0, 10) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)), abs=1e-4)  # z²/(n+z²) for none of n
+    none_of_ten = 1.96**2 / (10 + 1.96**2)  # z²/(n+z²)
+    assert intervals.wilson(0, 10) == pytest.approx((0, none_of_ten), abs=1e-4)
     assert intervals.wilson(0, 0) == (0, 1)
     with pytest.raises(ValueError, match="0 to trials"):
         intervals.wilson(5, 4)
@@ -309,7 +322,8 @@ def test_delong_agrees_with_the_bootstrap_where_each_person_has_one_film(seed):
     difference, low, high = intervals.delong(positive, scores, other)
     q = Said(np.column_stack([other, 1 - other]).clip(0, 1), (~positive).astype(int), None, ("covid", "rest"))
     r = Said(np.column_stack([scores, 1 - scores]), (~positive).astype(int), None, ("covid", "rest"))
-    pair = intervals.bootstrap(q, resamples=4000)["auroc", "covid"] - intervals.bootstrap(r, resamples=4000)["auroc", "covid"]
+    first, second = (intervals.bootstrap(x, resamples=4000)["auroc", "covid"] for x in (q, r))
+    pair = first - second
     assert difference == pytest.approx(metrics.auroc(positive, other) - area)
     assert (high - low) / 2 / 1.96 == pytest.approx(pair.std(), rel=0.12)
 
@@ -351,10 +365,12 @@ def test_calibration_error_by_hand():
 
 def test_net_benefit_by_hand():
     # threshold 0.2: three called, two of them sick; one false alarm weighs 0.2/0.8
-    assert decisions.net_benefit([1, 1, 0, 0], [0.9, 0.3, 0.25, 0.1], np.array([0.2]))[0] == pytest.approx((2 - 0.25) / 4)
+    benefit = decisions.net_benefit([1, 1, 0, 0], [0.9, 0.3, 0.25, 0.1], np.array([0.2]))[0]
+    assert benefit == pytest.approx((2 - 0.25) / 4)
 
 
-@pytest.mark.parametrize("plot", [metrics.plot_confusion_matrix, metrics.plot_roc, metrics.plot_precision_recall, metrics.plot_reliability,
+@pytest.mark.parametrize("plot", [metrics.plot_confusion_matrix, metrics.plot_roc, metrics.plot_precision_recall,
+                                  metrics.plot_reliability,
                                   lambda p, ax=None: intervals.plot_roc_band(p, p.classes[0], ax, resamples=50),
                                   lambda p, ax=None: decisions.plot_scores(p, p.classes[0], ax),
                                   lambda p, ax=None: decisions.plot_decision_curve(p, p.classes[0], ax)])
@@ -381,4 +397,5 @@ def test_report_is_readable_and_holds_the_numbers():
     page = decisions.report(p, "html", resamples=50)
     assert "covid<b>" not in page and "covid&lt;b&gt;" in page and "data:image/png;base64," in page and 'alt="' in page
     perfect = Said(np.eye(3)[p.targets], p.targets, None)
-    assert "Wilson's interval" in decisions.report(perfect, resamples=50) and "unknown" in decisions.report(perfect, resamples=50)
+    text = decisions.report(perfect, resamples=50)
+    assert "Wilson's interval" in text and "unknown" in text

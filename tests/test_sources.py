@@ -415,13 +415,20 @@ def test_where_a_set_is_looked_for(tmp_path, monkeypatch):
     assert set_folder("cohen") == tmp_path / "cohen"
 
 
-def test_none_found_says_how_to_get_them(tmp_path):
+def test_none_found_says_how_to_get_them(tmp_path, monkeypatch):
+    folder = tmp_path / "darkcovidnet"
     with pytest.raises(FileNotFoundError) as error:
         load_table("darkcovidnet", tmp_path)
-    for word in ("download=True", "417 MB", SOURCES["darkcovidnet"].commit, str(tmp_path)):
+    for word in (f'covid-xray download darkcovidnet --folder "{folder}"', f"download('darkcovidnet', {str(folder)!r})",
+                 "417 MB", SOURCES["darkcovidnet"].commit):
         assert word in str(error.value)
     with pytest.raises(FileNotFoundError, match="kaggle.com/datasets/tawsifurrahman"):
         load_table("radiography", tmp_path)
+    monkeypatch.setenv("COVID_XRAY_ROOT", str(tmp_path))  # where download puts them of itself: no folder to name
+    with pytest.raises(FileNotFoundError) as error:
+        load_table("darkcovidnet")
+    for word in ("covid-xray download darkcovidnet in a shell", "download('darkcovidnet'). "):
+        assert word in str(error.value)
 
 
 def test_radiography_layout_never_takes_masks(tmp_path):

@@ -15,8 +15,8 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OLDEST, NEWEST = (3, 10), (3, 13)
 GIGABYTE = 1e9
-# Download and disk in GB, as measured: PyTorch for NVIDIA GPUs (what PyPI serves on Linux), and builds for the CPU only.
-GPU_BUILD, CPU_BUILD = (3.0, 8), (0.5, 3)
+# Download and disk in GB: PyTorch for NVIDIA GPUs (what PyPI serves on Linux), and its builds for the CPU only.
+GPU_BUILD, CPU_BUILD = (3.2, 8), (0.5, 3)
 
 
 def stop(message):
@@ -42,8 +42,8 @@ def check_disk(folder, needed):
     free = shutil.disk_usage(folder).free / GIGABYTE
     if free < needed:
         stop(
-            "%.1f GB free at %s, about %d GB needed: make room, or (without an NVIDIA GPU) take PyTorch's smaller builds, "
-            "about 3 GB: make lab TORCH_INDEX=https://download.pytorch.org/whl/cpu" % (free, folder, needed)
+            "%.1f GB free at %s, about %d GB needed: make room, or (without an NVIDIA GPU) take PyTorch's smaller "
+            "builds, about 3 GB: make lab TORCH_INDEX=https://download.pytorch.org/whl/cpu" % (free, folder, needed)
         )
 
 
@@ -54,6 +54,13 @@ def fingerprint():
         with open(os.path.join(ROOT, name), "rb") as file:
             digest.update(file.read())
     return digest.hexdigest()
+
+
+def test_peers():
+    "Packages that the tests compare with, from settings.ini"
+    with open(os.path.join(ROOT, "settings.ini")) as file:
+        lines = [line.split("=", 1) for line in file if line.startswith("test_peers")]
+    return lines[0][1].split()
 
 
 def works(python):
@@ -68,7 +75,7 @@ def pip(python, *arguments):
     "Plain pip, from the environment itself"
     command = [python, "-m", "pip", "install", "--disable-pip-version-check"] + list(arguments)
     if subprocess.call(command, cwd=ROOT) != 0:
-        stop("pip could not install (its own words are above): check the network or proxy, then run the same command again")
+        stop("pip could not install (its own words are above): check network or proxy, then run the same command again")
 
 
 def make_venv(venv):
@@ -110,11 +117,13 @@ def main():
         if not works(python):
             make_venv(venv)
         # Before the rest, so that the build asked for is the one that stays.
-        pip(python, *(["torch>=2.4", "torchvision>=0.19"] + (["--index-url", options.torch_index] if options.torch_index else [])))
+        index = ["--index-url", options.torch_index] if options.torch_index else []
+        pip(python, "torch>=2.4", "torchvision>=0.19", *index)
     pip(python, "--quiet", "-e", ".[dev]")
-    kernel = [python, "-m", "ipykernel", "install", "--sys-prefix", "--name", "python3", "--display-name", "Python 3 (covid_xray)"]
-    if subprocess.call(kernel, stdout=subprocess.DEVNULL) != 0:
-        stop("the Jupyter kernel could not be registered in %s: run make clean, then the same command again" % options.venv)
+    pip(python, "--quiet", "--no-deps", *test_peers())
+    kernel = [python, "-m", "ipykernel", "install", "--sys-prefix", "--name", "python3"]
+    if subprocess.call(kernel + ["--display-name", "Python 3 (covid_xray)"], stdout=subprocess.DEVNULL) != 0:
+        stop("no Jupyter kernel could be registered in %s: run make clean, then the same command again" % options.venv)
     with open(stamp, "w") as file:
         file.write(made_from)
 

@@ -31,9 +31,10 @@ def main() -> int:
     if not FIRST_CHAPTER.is_file():
         sys.exit(f"no {FIRST_CHAPTER.relative_to(ROOT)} here: this checkout is not whole, clone it again")
     if not port_is_free(options.ip, options.port):
-        sys.exit(f"port {options.port} is taken (another JupyterLab?): close it, or take another one: make lab PORT={options.port + 1}")
-    command = [sys.executable, "-m", "jupyterlab", str(FIRST_CHAPTER), f"--port={options.port}", "--ServerApp.port_retries=0"]
-    command += [f"--ip={options.ip}", f"--ServerApp.root_dir={ROOT}"]
+        advice = f"close it, or take another port: make lab PORT={options.port + 1}"
+        sys.exit(f"port {options.port} is taken (another JupyterLab?): {advice}")
+    command = [sys.executable, "-m", "jupyterlab", str(FIRST_CHAPTER), f"--port={options.port}"]
+    command += ["--ServerApp.port_retries=0", f"--ip={options.ip}", f"--ServerApp.root_dir={ROOT}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # root, as in most containers; Jupyter refuses otherwise
         command.append("--allow-root")
     if options.no_browser:

@@ -1,0 +1,117 @@
+"""The docs site, built without Quarto: every page there, every picture described, every internal link resolves."""
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import nbdev_filter
+import run_chapters
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = run_chapters.chapters()
+
+
+class Page(HTMLParser):
+    "What a page links to, holds and shows"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.images: list[dict] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.anchors |= {found[key] for key in ("id", "name") if found.get(key)}
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        if tag == "img":
+            self.images.append(found)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "The site, built in a copy of the project so that no file of the checkout changes"
+    project = tmp_path_factory.mktemp("docs") / "project"
+    skipped = shutil.ignore_patterns(".venv*", ".git", "_docs", "_proc", "__pycache__", ".ipynb_*", "build", "runs")
+    shutil.copytree(ROOT, project, symlinks=True, ignore=skipped)
+    command = [sys.executable, "tools/docs.py", "--offline"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return project / "_docs"
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[Path, Page]:
+    return {path: Page(path) for path in sorted(site.rglob("*.html")) if "site_libs" not in path.parts}
+
+
+def page_name(notebook: Path) -> str:
+    "nbdev drops the number: 03_cnn.ipynb becomes cnn.html"
+    return re.sub(r"^\d+[a-z]?_", "", notebook.stem) + ".html"
+
+
+def test_every_page_is_there(site: Path, pages: dict[Path, Page]) -> None:
+    expected = {(site / n.relative_to(ROOT / "nbs")).with_name(page_name(n)) for n in NOTEBOOKS}
+    assert expected <= set(pages)
+
+
+def test_every_picture_is_described(pages: dict[Path, Page]) -> None:
+    for path, page in pages.items():
+        for image in page.images:
+            if not image["src"].startswith("data:image/svg"):  # icons of the theme
+                assert len((image.get("alt") or "").split()) >= 8, f"{path.name}: {image['src'][:60]}"
+    figures = sum(
+        "image/png" in output.get("data", {})
+        for notebook in NOTEBOOKS
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", [])
+    )
+    assert sum(len(page.images) for page in pages.values()) >= 0.9 * figures  # hidden cells show none
+
+
+def test_internal_links_resolve(site: Path, pages: dict[Path, Page]) -> None:
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or link == "#":
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
+            if not target.is_file() or not target.is_relative_to(site):
+                broken.append(f"{path.name}: {link}")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                broken.append(f"{path.name}: {link} (no such anchor)")
+    assert not broken
+
+
+def test_nothing_of_the_machine_is_in_the_pages(site: Path, pages: dict[Path, Page]) -> None:
+    for path in pages:
+        assert str(site.parent) not in path.read_text(encoding="utf-8")
+
+
+def test_the_library_is_documented(pages: dict[Path, Page]) -> None:
+    "The page of a chapter shows the source that it exports, and its signatures"
+    text = next(path for path in pages if path.name == "cnn.html").read_text(encoding="utf-8")
+    assert "Exported source" in text and "create_model" in text
+
+
+def test_alt_text_reaches_quarto() -> None:
+    "One image: a string. Several outputs: a list by the number of the output, as Quarto counts"
+    alt = {"image/png": {"alt": "a film's edge"}}
+    image = {"output_type": "display_data", "data": {"image/png": "x"}, "metadata": alt}
+    words = {"output_type": "stream", "name": "stdout", "text": "x"}
+    single = nbdev_filter.keep_alt_text({"cells": [{"source": "plot()", "outputs": [words, image]}]})
+    assert single["cells"][0]["source"] == '#| fig-alt: "a film’s edge"\nplot()'
+    several = nbdev_filter.keep_alt_text({"cells": [{"source": "plot()", "outputs": [words, image, image]}]})
+    assert several["cells"][0]["source"].splitlines()[0] == '#| fig-alt: ["", "a film’s edge", "a film’s edge"]'

@@ -1,0 +1,161 @@
+"""Build the docs site into _docs/: `make docs`.
+
+    python tools/docs.py [--offline] [--out FOLDER]
+
+nbdev prepares the notebooks (signatures, tables of parameters, links), then Quarto renders them where it is on PATH;
+otherwise, and with --offline, smalldocs does, from the same _quarto.yml. Neither asks the network for anything.
+"""
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbdev_filter
+import run_chapters
+from latex2mathml.converter import convert
+from nbdev.config import get_config
+from nbdev.quarto import refresh_quarto_yml
+
+ROOT = Path(__file__).resolve().parent.parent
+PREPARED = ROOT / "_proc"
+NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "lst": "Listing"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET_NOTE = "<p><em>An interactive panel: run this notebook to use it.</em></p>"
+
+
+def prepare() -> None:
+    "Notebooks with nbdev's processors applied, and Quarto's settings, in _proc/"
+    os.chdir(ROOT)  # nbdev finds settings.ini from the working folder
+    get_config()
+    refresh_quarto_yml()
+    shutil.rmtree(PREPARED, ignore_errors=True)
+    for path in run_chapters.chapters():
+        target = PREPARED / path.relative_to(ROOT / "nbs")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(nbdev_filter.process(path)), encoding="utf-8")
+    for name in ("_quarto.yml", "nbdev.yml"):
+        shutil.copyfile(ROOT / "nbs" / name, PREPARED / name)
+
+
+# ---- what smalldocs lacks: cross-references, equations without a CDN, alternative text, a word for live widgets ----
+
+
+def labels(sources: list[str]) -> dict[str, str]:
+    "Figure 1, Table 1, Equation 1, ... by their Quarto labels"
+    found: dict[str, str] = {}
+    counts = dict.fromkeys(NAMES, 0)
+    for source in sources:
+        for label, kind in re.findall(r"(?:^#\|\s*label:\s*|\{#)((fig|tbl|eq|lst)-[\w-]+)", source, re.MULTILINE):
+            counts[kind] += 1
+            found.setdefault(label, f"{NAMES[kind]} {counts[kind]}")
+    return found
+
+
+def markdown(source: str, names: dict[str, str]) -> str:
+    "References as links and formulas as MathML; code is left alone"
+
+    def reference(match: re.Match) -> str:
+        return f"[{names[match[1]]}](#{match[1]})" if match[1] in names else match[0]
+
+    def equation(match: re.Match) -> str:
+        number = f"<small>({names[match[2]].split()[-1]})</small>" if match[2] else ""
+        formula = convert(match[1].strip(), display="block")
+        return f'\n<div id="{match[2] or ""}" style="text-align:center">{formula}{number}</div>\n'
+
+    parts = re.split(r"(```.*?```|`[^`\n]*`)", source, flags=re.DOTALL)
+    for i in range(0, len(parts), 2):
+        text = re.sub(r"\$\$(.+?)\$\$(?:\s*\{#(eq-[\w-]+)\})?", equation, parts[i], flags=re.DOTALL)
+        text = re.sub(r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\d$])", lambda m: convert(m[1]), text)
+        parts[i] = re.sub(r"(?<!\w)@((?:fig|tbl|eq|lst)-[\w-]+)", reference, text)
+    return "".join(parts)
+
+
+def output(content: dict) -> dict:
+    "An image with its alternative text; a note in place of a live widget"
+    data = content.get("data", {})
+    alt = nbdev_filter.image_alt(content)
+    if WIDGET in data:
+        return {**content, "data": {"text/html": WIDGET_NOTE}}
+    if alt and "image/png" in data:
+        picture = "".join(data["image/png"]).strip()
+        image = f'<img class="img-fluid" alt="{html.escape(alt)}" src="data:image/png;base64,{picture}">'
+        return {**content, "data": {"text/html": image}}
+    return content
+
+
+def complete(notebook: dict) -> str | None:
+    "Change a prepared notebook for smalldocs; gives the name of its page where that is not the notebook's"
+    sources = ["".join(cell["source"]) for cell in notebook["cells"]]
+    names = labels(sources)
+    for cell, source in zip(notebook["cells"], sources):
+        if cell["cell_type"] == "markdown":
+            source = markdown(source, names)
+        elif cell["cell_type"] == "code":
+            label = re.search(r"^#\|\s*label:\s*(\S+)", source, re.MULTILINE)
+            if label and label[1] in names:
+                caption = re.compile(r"""^(#\|\s*(?:fig|tbl)-cap:\s*)["']?(.*?)["']?$""", re.MULTILINE)
+                source = caption.sub(lambda m: m[1] + json.dumps(f"{names[label[1]]}: {m[2]}"), source)
+            cell["outputs"] = [output(o) for o in cell.get("outputs", [])]
+        cell["source"] = source.splitlines(True)
+    page = re.search(r"^output-file:\s*(\S+)\.html", sources[0], re.MULTILINE)
+    return page and page[1]
+
+
+def render_offline() -> None:
+    "smalldocs, and pages named as Quarto names them"
+    pages: dict[str, str] = {}
+    for path in sorted(PREPARED.rglob("*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        name = complete(notebook)
+        path.write_text(json.dumps(notebook), encoding="utf-8")
+        if name and name != path.stem:
+            pages[f"{path.stem}.html"] = f"{name}.html"
+    subprocess.run([sys.executable, "-m", "smalldocs.cli", "render", str(PREPARED), "--quiet"], check=True)
+    site = PREPARED / "_docs"
+    written = [p for p in site.rglob("*") if p.suffix in (".html", ".json", ".xml") and "site_libs" not in p.parts]
+    for path in written:
+        text = path.read_text(encoding="utf-8")
+        for old, new in pages.items():
+            text = re.sub(rf"(?<![\w-]){re.escape(old)}", new, text)
+        path.write_text(text, encoding="utf-8")
+        if path.name in pages:
+            path.rename(path.with_name(pages[path.name]))
+
+
+def render_with_quarto() -> None:
+    "Quarto, with this environment's Python for its notebook filter"
+    env = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    subprocess.run([shutil.which("quarto"), "render", "--no-cache"], cwd=PREPARED, env=env, check=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the docs site")
+    parser.add_argument("--offline", action="store_true", help="without Quarto, even where it is installed")
+    parser.add_argument("--out", type=Path, default=ROOT / "_docs", help="folder of the site")
+    options = parser.parse_args()
+    target = options.out.resolve()
+    with_quarto = not options.offline and shutil.which("quarto")
+    print(f"docs: rendering with {'Quarto' if with_quarto else 'smalldocs (no Quarto asked for or found)'}")
+    prepare()
+    try:
+        render_with_quarto() if with_quarto else render_offline()
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.move(PREPARED / "_docs", target)
+    except subprocess.CalledProcessError as failure:
+        print(f"docs: {Path(failure.cmd[0]).name} failed, its own words are above", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(PREPARED, ignore_errors=True)
+    print(f"docs: {target / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

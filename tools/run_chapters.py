@@ -1,0 +1,164 @@
+"""Run every chapter as a reader does: a fresh kernel each, every cell as shown (`make course`).
+
+    python tools/run_chapters.py [--save] [NOTEBOOK ...]
+
+Prints a line a chapter, then a table of minutes and peak memory; ends with 1 where a cell failed.
+`--save` stores the outputs, clean, in the notebooks (`make outputs`).
+"""
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import re
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "nbs"
+CELL_TIMEOUT = 600  # seconds: far more than any cell may take, so that only a hang ends this way
+NOT_RUN = re.compile(r"^#\s*\|\s*eval:\s*false\s*$", re.MULTILINE)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+@dataclass
+class Run:
+    "What running one chapter came to"
+    notebook: nbformat.NotebookNode  # with its outputs
+    seconds: float  # wall time, the kernel's start included
+    peak_bytes: int  # largest resident memory of the kernel and its children
+    error: str | None  # the first failing cell and its traceback
+
+
+class PeakMemory:
+    "Watch a process and its children from a thread"
+
+    def __init__(self, pid: int) -> None:
+        self.process, self.peak = psutil.Process(pid), 0
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def watch(self) -> None:
+        while not self.done.wait(0.2):
+            try:
+                family = [self.process, *self.process.children(recursive=True)]
+                self.peak = max(self.peak, sum(p.memory_info().rss for p in family))
+            except psutil.Error:  # a process of the family has just ended
+                continue
+
+    def stop(self) -> int:
+        self.done.set()
+        self.thread.join()
+        return self.peak
+
+
+def chapters() -> list[Path]:
+    "Every notebook of the course, in reading order"
+    hidden = {"_proc", ".ipynb_checkpoints"}
+    return sorted(p for p in NOTEBOOKS.rglob("*.ipynb") if not hidden & set(p.parts))
+
+
+def execute(path: Path, env: dict[str, str] | None = None) -> Run:
+    "Run one notebook in a fresh kernel"
+    notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    whole = copy.copy(notebook)
+    whole.cells = [c for c in notebook.cells if c.cell_type != "code" or not NOT_RUN.search(c.source)]
+    watchers: list[PeakMemory] = []
+    client = NotebookClient(
+        whole,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        store_widget_state=False,
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(path.parent)}},
+        on_notebook_start=lambda notebook: watchers.append(PeakMemory(client.km.provisioner.pid)),
+    )
+    start, error = time.monotonic(), None
+    try:
+        client.execute(env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline", **(env or {})})
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as failure:
+        error = COLOUR.sub("", str(failure))
+    finally:
+        peak = watchers[0].stop() if watchers else 0
+    return Run(notebook, time.monotonic() - start, peak, error)
+
+
+def clean(notebook: nbformat.NotebookNode) -> dict:
+    "Only what a reader sees: no counts, no widgets (dead without a kernel), no progress bars"
+    content = json.loads(nbformat.writes(notebook))
+    content["metadata"] = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    for cell in content["cells"]:
+        cell["metadata"] = {k: v for k, v in cell["metadata"].items() if k == "tags"}
+        if cell["cell_type"] != "code":
+            continue
+        cell["execution_count"] = None
+        cell["outputs"] = [o for o in cell["outputs"] if not is_progress(o) and not is_widget(o)]
+        for output in cell["outputs"]:
+            if "execution_count" in output:
+                output["execution_count"] = None
+            if "metadata" in output:
+                output["metadata"] = {k: v for k, v in output["metadata"].items() if k.startswith("image/")}
+    return content
+
+
+def is_progress(output: dict) -> bool:
+    "A progress bar that was drawn over and over"
+    text = "".join(output.get("text", ""))
+    return output["output_type"] == "stream" and output["name"] == "stderr" and ("\r" in text or "it/s]" in text)
+
+
+def is_widget(output: dict) -> bool:
+    "A live panel: the figure of the cell beside it stands for it on a page"
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+
+
+def save(notebook: nbformat.NotebookNode, path: Path) -> None:
+    "In nbdev's own form, so that nbdev_clean changes nothing"
+    text = json.dumps(clean(notebook), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run every chapter in a fresh kernel")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run; all of nbs/ where none is named")
+    parser.add_argument("--save", action="store_true", help="store the outputs in the notebooks")
+    options = parser.parse_args()
+    paths = [p.resolve() for p in options.notebooks] or chapters()
+    absent = [p for p in paths if not p.is_file()]
+    if absent:
+        sys.exit(f"no such notebook: {absent[0]}")
+    rows, failed = [], False
+    for number, path in enumerate(paths, 1):
+        print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
+        run = execute(path, {"IN_TEST": "1"} if options.save else None)
+        state = "failed" if run.error else "done"
+        print(f"{state} in {run.seconds / 60:.1f} min, {run.peak_bytes / 1e9:.1f} GB", flush=True)
+        rows.append((path.stem, run.seconds / 60, run.peak_bytes / 1e9, state))
+        if run.error:
+            failed = True
+            print(run.error, file=sys.stderr)
+        elif options.save:
+            save(run.notebook, path)
+    print(f"\n{'chapter':<24}{'minutes':>8}{'peak GB':>9}")
+    for name, minutes, gigabytes, state in rows:
+        print(f"{name:<24}{minutes:>8.1f}{gigabytes:>9.1f}{'' if state == 'done' else '  ' + state}")
+    print(f"{'all':<24}{sum(r[1] for r in rows):>8.1f}{max((r[2] for r in rows), default=0):>9.1f}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
