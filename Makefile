@@ -12,7 +12,8 @@ VENV        = .venv
 TORCH_INDEX =
 PORT        = 8888
 IP          = 127.0.0.1
-PYTEST_ARGS =
+PYTEST_ARGS ?=
+BENCH_ARGS  ?=
 
 ifeq ($(OS),Windows_NT)
 BIN = $(VENV)/Scripts
@@ -28,7 +29,7 @@ help:
 	@echo "make test         set up, then run every test"
 	@echo "make course       run every chapter headless; a table of minutes and peak memory at the end"
 	@echo "make docs         build the docs site into _docs/ (Quarto where installed, else without it)"
-	@echo "make bench        benchmarks (none yet)"
+	@echo "make bench        speed of what is slow, a table (about two minutes); BENCH_ARGS=\"--json FILE\" keeps it"
 	@echo "make slow-checks  long checks on real films (none yet)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      run every chapter and store its outputs, clean"
@@ -58,8 +59,8 @@ export: $(STAMP)
 outputs: $(STAMP)
 	@$(BIN)/python tools/run_chapters.py --save
 
-bench:
-	@echo "bench: no benchmark is in this version yet" >&2; exit 1
+bench: $(STAMP)
+	@$(BIN)/python tools/bench.py $(BENCH_ARGS)
 
 slow-checks:
 	@echo "slow-checks: no long check is in this version yet; make test runs everything there is" >&2; exit 1

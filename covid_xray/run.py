@@ -121,6 +121,53 @@ def explanation_sheet(
     explanation = explain(model, images, said[chosen].tolist())
     return plot_explanations(images.numpy(), explanation, films.classes, targets=targets.tolist())
 
+# %% ../nbs/06b_run.ipynb #918eb133
+def _table_for_run(
+    source: str | None,
+    root: str | Path | None,
+    classes: Sequence[str] | None,
+    task: str,
+) -> tuple[pd.DataFrame, tuple[str, ...]]:  # record table and class names
+    "The films of a source with the labels of a task, or with labels of one's own"
+    if classes is not None:
+        return load_table(source, root, classes=classes), tuple(classes)
+    table = load_table(source, root)
+    source_name = table.attrs.get("source")
+    table, names = select_task(table, task)
+    table.attrs["source"] = source_name
+    return table, names
+
+# %% ../nbs/06b_run.ipynb #d1fbbcd0
+def _versions() -> dict[str, str]:
+    "What a result may depend on"
+    return {"covid_xray": covid_xray.__version__, "torch": torch.__version__, "python": platform.python_version(),
+            "disclaimer": DISCLAIMER}
+
+# %% ../nbs/06b_run.ipynb #edaeda2e
+def _evaluate_parts(out: Path, model: torch.nn.Module, films: Radiographs, history: History) -> None:
+    "Reports and figures for the test part and, where there is one, the outside part"
+    part_names = [name for name in ("test", "outside") if (films.table["split"] == name).any()]
+    for name in part_names:
+        part = films.part(name)
+        said = predict(model, part)
+        write_report(out, said, part=name, notes=_baselines(films.table, part) if name == "test" else ())
+        with plt.style.context("covid_xray.course"):
+            _save_figure(explanation_sheet(model, part, said), out / "figures" / f"gradcam_{name}.png")
+    predict(model, films.part("valid")).save(out / "predictions_valid.csv")
+    with plt.style.context("covid_xray.course"):
+        _save_figure(plot_history(history).figure, out / "figures" / "curves.png")
+
+# %% ../nbs/06b_run.ipynb #5699c2c2
+def _baselines(table: pd.DataFrame, test: Radiographs) -> list[str]:
+    "Two sentences that every accuracy must be read beside"
+    majority = np.bincount(test.targets).max() / len(test)
+    lines = [f"Accuracy of always naming the largest class: {majority:.3f}."]
+    facts = file_facts_accuracy(table)
+    if not np.isnan(facts):
+        lines.append("Accuracy of a decision tree that reads width, height and bytes of the files and no pixel: "
+                     f"{facts:.3f}.")
+    return lines
+
 # %% ../nbs/06b_run.ipynb #ce0f92fc
 def train_run(
     out: str | Path,  # folder of the run; made if it is not there
@@ -168,53 +215,6 @@ def train_run(
         save_model(out, network, settings | {"minutes": round((time.perf_counter() - started) / 60, 2)})
     return history
 
-# %% ../nbs/06b_run.ipynb #2059e95d
-def _table_for_run(
-    source: str | None,
-    root: str | Path | None,
-    classes: Sequence[str] | None,
-    task: str,
-) -> tuple[pd.DataFrame, tuple[str, ...]]:  # record table and class names
-    "The films of a source with the labels of a task, or with labels of one's own"
-    if classes is not None:
-        return load_table(source, root, classes=classes), tuple(classes)
-    table = load_table(source, root)
-    source_name = table.attrs.get("source")
-    table, names = select_task(table, task)
-    table.attrs["source"] = source_name
-    return table, names
-
-
-def _versions() -> dict[str, str]:
-    "What a result may depend on"
-    return {"covid_xray": covid_xray.__version__, "torch": torch.__version__, "python": platform.python_version(),
-            "disclaimer": DISCLAIMER}
-
-
-def _evaluate_parts(out: Path, model: torch.nn.Module, films: Radiographs, history: History) -> None:
-    "Reports and figures for the test part and, where there is one, the outside part"
-    part_names = [name for name in ("test", "outside") if (films.table["split"] == name).any()]
-    for name in part_names:
-        part = films.part(name)
-        said = predict(model, part)
-        write_report(out, said, part=name, notes=_baselines(films.table, part) if name == "test" else ())
-        with plt.style.context("covid_xray.course"):
-            _save_figure(explanation_sheet(model, part, said), out / "figures" / f"gradcam_{name}.png")
-    predict(model, films.part("valid")).save(out / "predictions_valid.csv")
-    with plt.style.context("covid_xray.course"):
-        _save_figure(plot_history(history).figure, out / "figures" / "curves.png")
-
-
-def _baselines(table: pd.DataFrame, test: Radiographs) -> list[str]:
-    "Two sentences that every accuracy must be read beside"
-    majority = np.bincount(test.targets).max() / len(test)
-    lines = [f"Accuracy of always naming the largest class: {majority:.3f}."]
-    facts = file_facts_accuracy(table)
-    if not np.isnan(facts):
-        lines.append("Accuracy of a decision tree that reads width, height and bytes of the files and no pixel: "
-                     f"{facts:.3f}.")
-    return lines
-
 # %% ../nbs/06b_run.ipynb #c763b3ab
 def evaluate_run(
     run: str | Path,  # a run folder
@@ -244,7 +244,7 @@ def evaluate_run(
              f"{len(films.skipped)} films could not be read."]
     return write_report(run, said, part=f"on_{name}", notes=notes), int(known.sum())
 
-# %% ../nbs/06b_run.ipynb #8d933149
+# %% ../nbs/06b_run.ipynb #c579e0cf
 def read_films(
     paths: Sequence[str | Path],  # files
     settings: dict[str, Any],  # of the model: size_px and fit
@@ -263,7 +263,7 @@ def read_films(
     stack = np.stack(images) if images else np.zeros((0, size, size), np.uint8)
     return torch.from_numpy(stack).unsqueeze(1).float().div_(255), read, aside
 
-
+# %% ../nbs/06b_run.ipynb #9e20279b
 def predict_files(
     run: str | Path,  # a run folder, or the name of a shipped model
     paths: Sequence[str | Path],  # files
@@ -278,7 +278,7 @@ def predict_files(
     table.insert(0, "path", read)
     return table, aside
 
-
+# %% ../nbs/06b_run.ipynb #87b28eaf
 def explain_files(
     run: str | Path,  # a run folder, or the name of a shipped model
     paths: Sequence[str | Path],  # files

@@ -1,0 +1,78 @@
+"""The explorers in a real browser: opened in JupyterLab and in Voila, a slider moved, the consequence seen."""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import browsing
+from covid_xray.explore import phantom as explorer
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURE, HANDLE = "img.widget-image", ".widget-slider .noUi-handle"
+PICTURE_BYTES = "async e => Array.from(new Uint8Array(await (await fetch(e.src)).arrayBuffer()))"
+FAULTS = ("Traceback", "Error displaying widget", "Error creating widget", "Error rendering", "JavaScript error")
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    "The chapter's cells about its explorer, as they are, and the imports before them"
+    chapter = json.loads((ROOT / "nbs" / "10_phantom.ipynb").read_text(encoding="utf-8"))
+    cells = [c for c in chapter["cells"] if c["cell_type"] == "code" and "#| export" not in "".join(c["source"])]
+    about = [c for c in cells if any(word in "".join(c["source"]) for word in ("explorer", "plt.style.use"))]
+    copy = tmp_path / "work" / "explorer.ipynb"
+    copy.parent.mkdir()
+    blank = [{**cell, "outputs": [], "execution_count": None} for cell in about]
+    copy.write_text(json.dumps({**chapter, "cells": blank}), encoding="utf-8")
+    return copy
+
+
+@pytest.fixture
+def page(browser) -> Iterator:
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    yield page
+    page.close()
+
+
+def check_severity_slider(page) -> None:
+    "Five steps to the right: severity goes from 0.60 to 0.85, in the numbers and in the picture"
+    picture, handle = page.locator(PICTURE).first, page.locator(HANDLE).first
+    handle.wait_for(timeout=60_000)
+    assert bytes(picture.evaluate(PICTURE_BYTES)).startswith(b"\x89PNG")
+    assert explorer.describe(severity=0.6) in page.locator("pre", has_text="lungs").first.inner_text()
+    before = picture.evaluate(PICTURE_BYTES)
+    handle.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    numbers = page.locator("pre", has_text="severity 0.85").first
+    numbers.wait_for(timeout=30_000)
+    assert explorer.describe(severity=0.85) in numbers.inner_text()
+    page.wait_for_timeout(500)  # the picture travels beside the numbers
+    assert picture.evaluate(PICTURE_BYTES) != before
+    text = page.locator("body").inner_text()
+    assert explorer.CAPTION in text
+    assert not [fault for fault in FAULTS if fault in text]
+
+
+def test_phantom_explorer_in_jupyterlab(notebook: Path, page, tmp_path: Path) -> None:
+    with browsing.lab(notebook, tmp_path) as address:
+        browsing.run_all_cells(page, address)
+        page.locator(PICTURE).first.wait_for(timeout=90_000)
+        check_severity_slider(page)
+
+
+def test_phantom_explorer_in_voila(notebook: Path, page, tmp_path: Path) -> None:
+    from playwright.sync_api import TimeoutError
+
+    with browsing.voila(notebook, tmp_path) as address:
+        for attempts_left in (2, 1, 0):  # Voila can lose a cell's reply; loading again gives a new kernel
+            page.goto(address, wait_until="commit", timeout=90_000)
+            try:
+                page.locator(PICTURE).first.wait_for(timeout=60_000)
+                break
+            except TimeoutError:
+                if not attempts_left:
+                    raise
+        check_severity_slider(page)
