@@ -31,7 +31,8 @@ def imported_instead(source: str, module: str) -> str:
     "An exported cell's own imports, and an import of what it defines from the library"
     lines, names = [], []
     for node in ast.parse(source).body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"  # imports, never run
+        if for_types or isinstance(node, (ast.Import, ast.ImportFrom)):
             lines.append(ast.unparse(node))
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names.append(node.name)
