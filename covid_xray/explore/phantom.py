@@ -5,12 +5,12 @@ In a notebook: `from covid_xray.explore.phantom import panel; panel()`. Its text
 
 from __future__ import annotations
 
-import io
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from covid_xray.explore.parts import import_ipywidgets, outlined, png
 from covid_xray.phantom import CLASSES, HOSPITALS, MASKS, VIEWS, Film, draw_film
 
 if TYPE_CHECKING:
@@ -64,29 +64,14 @@ def plot_film(
 ) -> Axes:  # the same
     """Draw the film as the panel shows it, for pages without widgets."""
     image, masks = draw_film(make_film(**settings), size_px)
-    ax.imshow(_outlined(image, masks.get(outline)))
+    ax.imshow(outlined(image, _chosen(masks, outline)))
     ax.set(xlabel="pixel", ylabel="pixel")
     return ax
 
 
-def _outlined(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    "The film in colour, the rim of a mask in orange: uint8 [H, W, 3]"
-    colour = np.repeat(image[:, :, None], 3, 2)
-    if mask is not None:
-        inner = mask.copy()
-        for axis in (0, 1):
-            inner &= np.roll(mask, 1, axis) & np.roll(mask, -1, axis)
-        colour[mask & ~inner] = (230, 159, 0)
-    return colour
-
-
-def _png(image: np.ndarray) -> bytes:
-    "An image as the bytes of a PNG file"
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+def _chosen(masks: dict[str, np.ndarray], outline: str) -> dict[str, np.ndarray]:
+    "The one mask to outline, in the colour of lesions whatever it is"
+    return {"lesions": masks[outline]} if outline in masks else {}
 
 
 def panel(
@@ -97,10 +82,7 @@ def panel(
 
     Raises ModuleNotFoundError naming the extra to install where ipywidgets is missing.
     """
-    try:
-        import ipywidgets as widgets
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('the explorers need ipywidgets: pip install "covid_xray[course]"') from error
+    widgets = import_ipywidgets()
     controls, outline = _controls(widgets, make_film(**settings))
     picture = widgets.Image(format="png", width=2 * size_px)
     text = widgets.HTML()
@@ -108,7 +90,7 @@ def panel(
     def redraw(_=None) -> None:
         film = make_film(**{name: control.value for name, control in controls.items()})
         image, masks = draw_film(film, size_px)
-        picture.value = _png(_outlined(image, masks.get(outline.value)))
+        picture.value = png(outlined(image, _chosen(masks, outline.value)))
         text.value = f"<pre>{_words(film, image, masks)}</pre><small>{CAPTION}</small>"
 
     for control in (*controls.values(), outline):
