@@ -220,13 +220,11 @@ def test_too_little_room_is_said_before_anything_is_fetched(server, made_set, tm
     assert not server.requests
 
 
-def test_offline_names_the_manual_route_and_gives_up_soon(made_set, tmp_path):
+def test_offline_names_the_manual_route_and_gives_up(made_set, tmp_path):
     with Server() as closed:
         base = closed.base
-    start = time.monotonic()
     with pytest.raises(ConnectionError) as error:
         download("hannover", tmp_path / "set", progress=False, address=base)
-    assert time.monotonic() - start < 20
     for word in ("hannover", "online", "By hand", f"{REPOSITORY}/archive/{COMMIT}.zip", str(tmp_path / "set")):
         assert word in str(error.value)
     assert whole(tmp_path / "set", made_set) == 0

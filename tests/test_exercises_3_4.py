@@ -434,4 +434,13 @@ def test_the_numbers_worked_by_hand() -> None:
     assert size_by_counting(7, 3, 0, 2) == 3
     assert chapter4._stopping([1.1, 0.9, 0.8, 0.85, 0.9, 0.7], 2) == (2, 4)
     by_hand = [0.25, 0.5, 0.75, 1, 1, 0.853553, 0.5, 0.146447, 0]
-    assert chapter4._by_torch(9, 4, 1.0) == pytest.approx(by_hand, abs=1e-6)
+    assert [chapter4._rate(step, 9, 4, 1.0) for step in range(9)] == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_the_cosine_is_that_of_torch() -> None:
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 14)
+    for step in range(5, 20):
+        assert chapter4._rate(step, 20, 5, 0.3) == pytest.approx(cosine.get_last_lr()[0], abs=1e-9)
+        optimiser.step()
+        cosine.step()

@@ -44,6 +44,7 @@ def run(model, train, valid, **options):
 
 
 def test_one_epoch_is_plain_adamw_on_the_mean_cross_entropy():
+    torch.manual_seed(0)
     train = squares(30)
     model = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 3))
     twin = copy.deepcopy(model)
@@ -53,7 +54,8 @@ def test_one_epoch_is_plain_adamw_on_the_mean_cross_entropy():
     F.cross_entropy(twin(images), targets).backward()
     optimiser.step()
     for ours, theirs in zip(model.parameters(), twin.parameters()):
-        assert torch.allclose(ours, theirs, atol=1e-6)
+        clear = theirs.grad.abs() > 1e-5  # Adam's first step is as long for a gradient that is rounding noise alone
+        assert clear.float().mean() > 0.9 and torch.allclose(ours[clear], theirs[clear], atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [2, 10, 101])

@@ -177,7 +177,7 @@ def _judge_cross_entropy(answer: Any) -> str | None:
 
 
 def _judge_warm_up(answer: Any) -> str | None:
-    "4.6: a rising line, then torch's cosine, as numbers: 1/4, 2/4, 3/4, 1 | 1, 0.854, 0.5, 0.146, 0 for 4 of 9 steps"
+    "4.6: a rising line, then half a cosine; as numbers: 1/4, 2/4, 3/4, 1 | 1, 0.854, 0.5, 0.146, 0 for 4 of 9 steps"
 
     def schedule(up: Callable = lambda share, n: share, down: Callable = lambda t: (1 + math.cos(math.pi * t)) / 2):
         return lambda step, steps, warm, peak: peak * (
@@ -186,10 +186,7 @@ def _judge_warm_up(answer: Any) -> str | None:
     runs = [(9, 4, 1.0), (20, 5, 3e-3), (50, 1, 0.1)]
     cases = [(step, *run) for run in runs for step in range(run[0])]
 
-    def right(step: int, steps: int, warm: int, peak: float) -> float:
-        return _by_torch(steps, warm, peak)[step]
-
-    return compare(answer, cases, right, [
+    return compare(answer, cases, _rate, [
         ("the first step has no rate at all: count from 1, (step + 1) / warm.", schedule(up=lambda x, n: x - 1 / n)),
         ("that falls in a straight line: half a cosine is wanted.", schedule(down=lambda t: 1 - t)),
         ("(1 + cos) lies between 0 and 2: halve it.", schedule(down=lambda t: 1 + math.cos(math.pi * t))),
@@ -205,17 +202,11 @@ def _judge_warm_up(answer: Any) -> str | None:
     ], "for 9 steps, 4 of them warm-up, and a peak of 1: 0.25, 0.5, 0.75, 1, then 1, 0.854, 0.5, 0.146, 0.")
 
 
-def _by_torch(steps: int, warm: int, peak: float) -> list[float]:
-    "All rates of a run: a straight line, then torch's own cosine annealing"
-    import torch
-
-    optimiser = torch.optim.SGD([torch.zeros(1)], lr=peak)
-    cosine, rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps - 1 - warm), []
-    for _ in range(steps - warm):
-        rates += cosine.get_last_lr()
-        optimiser.step()
-        cosine.step()
-    return [peak * k / warm for k in range(1, warm + 1)] + rates
+def _rate(step: int, steps: int, warm: int, peak: float) -> float:
+    "A straight line, then half a cosine as the square of a quarter: (1 + cos 2a) / 2 = cos(a)^2"
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * math.cos(math.pi / 2 * (step - warm) / (steps - 1 - warm))**2
 
 
 def _judge_interval(answer: Any) -> str | None:
