@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname

@@ -5,7 +5,6 @@
 # %% ../nbs/06b_run.ipynb #293ff70c
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time

@@ -5,7 +5,6 @@ import ast
 import configparser
 import functools
 import json
-import os
 import re
 import shutil
 import statistics
