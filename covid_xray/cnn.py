@@ -155,7 +155,7 @@ def leaky_convolution(
         nn.LeakyReLU(0.1, inplace=True),
     )
 
-# %% ../nbs/03_cnn.ipynb #b1a8650f
+# %% ../nbs/03_cnn.ipynb #e401dff0
 class DarkCovidNet(nn.Module):
     """The network of Ozturk et al. 2020 (doi 10.1016/j.compbiomed.2020.103792), layer by layer as in their code.
 
@@ -174,7 +174,8 @@ class DarkCovidNet(nn.Module):
             layers += [nn.MaxPool2d(2), leaky_convolution(width, 2 * width),
                        leaky_convolution(2 * width, width, kernel_size=1), leaky_convolution(width, 2 * width)]
         layers += [leaky_convolution(256, 128, kernel_size=1), leaky_convolution(128, 256),
-                   nn.Conv2d(256, n_classes, 3, padding=1, bias=False), nn.ReLU(inplace=True), nn.BatchNorm2d(n_classes)]
+                   nn.Conv2d(256, n_classes, 3, padding=1, bias=False),
+                   nn.ReLU(inplace=True), nn.BatchNorm2d(n_classes)]
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(13), nn.Flatten(), nn.Linear(13 * 13 * n_classes, n_classes))
 
