@@ -224,7 +224,7 @@ def paired_difference(
     values = [bootstrap(p, resamples=resamples, seed=seed) for p in (first, second)]
     return _interval_rows(names, {key: values[1][key] - values[0][key] for key in values[0]}, level, clusters(first))
 
-# %% ../nbs/05b_intervals.ipynb #76a90336
+# %% ../nbs/05b_intervals.ipynb #3c73302e
 def patients_to_compare(
     difference: float,  # accuracy (or sensitivity) of one model minus that of the other, above 0 to `disagreement`
     disagreement: float,  # share of patients on whom exactly one of the two is right, up to 1
@@ -232,7 +232,11 @@ def patients_to_compare(
     power: float = 0.8,  # chance that the study shows the difference, above 0.5 and below 1
     level: float = 0.95,  # level of the interval that must exclude zero
 ) -> int:  # patients, one answer each; for a sensitivity count only those with the disease
-    "Patients for a paired comparison of two models (Connor 1987, Biometrics 43:207). Raises ValueError out of range."
+    """Patients for a paired comparison of two models (Connor 1987, Biometrics 43:207).
+
+    A normal approximation: rough where it ends with fewer than about 20 patients on whom the models disagree. Raises
+    ValueError out of range.
+    """
     if not (0 < difference <= disagreement <= 1 and 0.5 < power < 1):
         raise ValueError(f"need 0 < difference ({difference}) <= disagreement ({disagreement}) <= 1 and a power "
                          f"between 0.5 and 1 (got {power})")

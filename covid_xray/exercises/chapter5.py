@@ -71,7 +71,8 @@ def _judge_ratios(answer: Any) -> str | None:
     def of_column(c: np.ndarray, i: int) -> float:
         return ratio(c[i, i], c[:, i].sum())
 
-    ordinary = [(np.array([[20, 3, 1], [4, 60, 6], [2, 9, 41]]), i) for i in range(3)] + [(np.array([[7, 5], [1, 9]]), 1)]
+    ordinary = [(np.array([[20, 3, 1], [4, 60, 6], [2, 9, 41]]), i) for i in range(3)]
+    ordinary.append((np.array([[7, 5], [1, 9]]), 1))
     undefined = [(np.array([[0, 4, 2], [0, 9, 1], [0, 3, 5]]), 0), (np.array([[0, 0], [3, 8]]), 0)]
     hint = compare(answer, ordinary, right, [
         ("recall and precision are swapped: a row holds the films of one true class.", both(of_column, of_row)),
@@ -135,7 +136,8 @@ def _judge_area(answer: Any) -> str | None:
         ("two equal scores count one half, not nothing.", pairs(0)),
         ("two equal scores count one half, not one.", pairs(1)),
         ("that is the chance that the healthy film scores higher.", lambda sick, s: 1 - roc_auc_score(sick, s)),
-        ("that is how many pairs are in order: divide by the number of pairs.", pairs(0.5, lambda better: better.sum())),
+        ("that is how many pairs are in order: divide by the number of pairs.",
+         pairs(0.5, lambda better: better.sum())),
         ("that is the accuracy at one half: no threshold is wanted, compare films with each other.",
          lambda sick, s: np.mean(sick == (s > 0.5))),
         ("divide by the pairs of one sick and one healthy film, not by all pairs of films.",
@@ -238,13 +240,14 @@ def _judge_wilson(answer: Any) -> str | None:
     return compare(answer, cases, right, [
         ("share plus or minus 1.96 standard errors leaves 0 to 1, and has no width when all are found: solve "
          "(share - p)^2 = z^2 p (1 - p) / n for p.", simple),
-        ("cutting off at 0 and 1 doesn't mend it: 12 of 12 has no width. Solve (share - p)^2 = z^2 p (1 - p) / n for p.",
-         clipped),
+        ("cutting off at 0 and 1 doesn't mend it: 12 of 12 has no width. Solve (share - p)^2 = z^2 p (1 - p) / n "
+         "for p.", clipped),
         ("that is the spread of single films: divide by n under the root.", lambda x, n: simple(x, n, root=False)),
         ("2.5 % on either side: z = 1.96.", lambda x, n: right(x, n, 0.90)),
         ("first low, then high.", lambda x, n: right(x, n)[::-1]),
         ("in per cent? Shares from 0 to 1 are wanted.", lambda x, n: np.multiply(right(x, n), 100)),
-        ("nearly: that is Agresti and Coull's short cut. Wilson's half-width has z^2 / (4 n^2) under the root.", agresti),
+        ("nearly: that is Agresti and Coull's short cut. Wilson's half-width has z^2 / (4 n^2) under the root.",
+         agresti),
         ("that is the exact interval of Clopper and Pearson; Wilson's solves a quadratic.",
          lambda x, n: (beta.ppf(0.025, x, n - x + 1) if x else 0.0, beta.ppf(0.975, x + 1, n - x) if x < n else 1.0)),
     ], "21 of 24 gives 0.690 to 0.957. With s = 21/24: middle (s + z^2/2n) / (1 + z^2/n), half-width "

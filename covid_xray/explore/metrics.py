@@ -126,7 +126,7 @@ def plot_threshold(
 ) -> Sequence[Axes]:  # the same
     "Draw what the panel shows, for pages without widgets. Raises ValueError where there are not six axes"
     if len(axes) != 6:
-        raise ValueError(f"{len(axes)} axes for six drawings: make them with plt.subplots(2, 3) and hand over axes.flat")
+        raise ValueError(f"{len(axes)} axes for six drawings: hand over plt.subplots(2, 3)[1].flat")
     _checked(threshold, prevalence)
     sick, scores, _ = _subject(predictions, label)
     matrix, sensitivity, specificity = _read(sick, scores, threshold)
