@@ -211,7 +211,7 @@ def test_the_cache_is_reused_and_never_stale(folder):
 def test_a_half_written_cache_is_never_read(folder, monkeypatch):
     cache, paths = folder / "cache", [folder / f"{i}.png" for i in range(6)]
 
-    def power_cut(*_):
+    def power_cut(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("covid_xray.data._decode_into", power_cut)
