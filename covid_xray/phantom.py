@@ -62,17 +62,17 @@ def _expose_and_develop(
         integral,
         pixel_mm=a.pixel_cm * 10,
         rng=rng,
-        scatter=0.3 if portable else 0.12,
+        scatter=(0.35 if portable else 0.16) * (1 + 0.3 * style[5]),
         dose_ugy=1.25 if south else 2.5,
-        blur_px=0.38 + (0.05 / a.pixel_cm if portable else 0),
+        blur_px=0.38 + (0.025 + 0.05 * portable) * (1 + 0.3 * style[4]) / a.pixel_cm,
     )
     image = physics.develop(
         signal,
         body=a.body,
-        detail=0.5 + 0.2 * style[0] + 0.5 * film.curve,
-        flatten=0.2 + 0.06 * style[1] + (0.12 if south else 0),
-        latitude=max(0.25 + 0.12 * style[3], 0),
-        gamma=float(np.exp(0.1 + 0.15 * style[2] + (0.25 if south else 0) - 0.35 * film.curve)),
+        detail=max(0.3 + 0.2 * style[0], 0) + 0.5 * film.curve,
+        flatten=0.2 + 0.08 * style[1] + (0.12 if south else 0),
+        latitude=max(0.3 + 0.15 * style[3], 0),
+        gamma=float(np.exp(0.02 + 0.22 * style[2] + (0.25 if south else 0) - 0.35 * film.curve)),
     )
     image = np.where(planted["marker"] | planted["text"], np.uint8(250), image)
     return np.where(planted["border"], np.uint8(8), image)

@@ -17,23 +17,24 @@ __all__ = ['TRAITS', 'POSE', 'draw_values', 'draw_traits', 'Anatomy', 'film_grid
 
 # %% ../nbs/10e_phantom_anatomy.ipynb #21191e83
 TRAITS = {  # of a patient: mean and standard deviation, centimetres unless the name says otherwise
-    "chest_half_width": (13.0, 0.7), "chest_height": (27.5, 1.2), "chest_depth": (16.0, 1.3), "wall": (4.4, 1.5),
+    "chest_half_width": (13.0, 0.7), "chest_height": (27.5, 1.2), "chest_depth": (16.0, 1.3), "wall": (5.0, 1.6),
     "chest_power": (3.1, 0.35),  # how square the chest's outline is
     "heart_scale": (1.0, 0.08), "heart_angle_deg": (38.0, 7.0), "heart_shift": (0.0, 0.5),
     "aorta_radius": (1.55, 0.2), "aorta_unfold": (0.0, 0.5), "mediastinum": (2.7, 0.25),
     "trachea": (0.9, 0.1), "trachea_shift": (0.3, 0.25),
     "dome_right": (7.9, 1.0), "dome_gap": (1.2, 0.5), "dome_height": (4.0, 0.5),  # of the diaphragm
-    "rib_spacing": (2.4, 0.09), "rib_drop": (1.0, 0.12), "rib_half_height": (0.66, 0.06), "rib_bone": (0.33, 0.08),
+    "rib_spacing": (2.4, 0.09), "rib_drop": (1.0, 0.12), "rib_half_height": (0.66, 0.06), "rib_bone": (0.38, 0.09),
     "spine_bone": (0.15, 0.03), "spine_curve": (0.0, 0.5),
-    "clavicle_slope": (0.16, 0.06), "clavicle_bone": (0.6, 0.08), "scapula_bone": (0.5, 0.08), "shoulder": (12.6, 0.8),
+    "clavicle_slope": (0.16, 0.06), "clavicle_bone": (0.75, 0.1), "scapula_bone": (0.6, 0.1), "shoulder": (11.0, 1.2),
+    "shoulder_level": (-18.5, 1.3),
     "breast": (2.4, 0.9), "breast_radius": (6.2, 0.8), "breast_level": (4.6, 1.0),
-    "vessel_scale": (1.1, 0.12), "texture": (0.09, 0.02),  # of the lung
+    "vessel_scale": (1.0, 0.15), "texture": (0.09, 0.02),  # of the lung
     "gas": (3.0, 1.6), "gas_across": (2.6, 0.8), "gas_place": (6.3, 1.0),  # in the stomach
     "fat": (0.5, 0.2), "size": (0.98, 0.045),
 }
 POSE = {  # of one film
-    "field": (35.5, 2.4), "aspect": (1.02, 0.07), "shift_across": (0.0, 1.1), "shift_down": (-1.0, 1.3),
-    "lean_deg": (0.0, 1.6), "turn_deg": (0.0, 2.0), "breath": (0.0, 0.6),
+    "field": (34.0, 3.0), "aspect": (1.02, 0.09), "shift_across": (0.0, 1.4), "shift_down": (-0.8, 1.7),
+    "lean_deg": (0.0, 2.4), "turn_deg": (0.0, 3.0), "breath": (0.0, 0.9),
 }
 
 # %% ../nbs/10e_phantom_anatomy.ipynb #a247060a
@@ -110,17 +111,17 @@ def _outside(
     out = np.abs(x)
     f = np.float32
     outer = (t["chest_half_width"] + t["wall"]) * (f(0.9) + f(0.1) * ramp(level * f(1.2)))
-    slope = f(-16.5) + f(0.33) * np.maximum(out - 5, 0) + f(0.016) * np.maximum(out - 10, 0) ** 2
+    slope = t["shoulder_level"] + f(0.26) * np.maximum(out - 5, 0) + f(0.014) * np.maximum(out - 10, 0) ** 2
     deep = ramp((y - slope) * f(0.13) + f(0.3)) * (y > slope)  # thicker away from the top of the shoulder
     share = out / outer
     torso = (depth + 4 + t["wall"]) * chord(share * share * np.sqrt(share)) * deep
     if ap:  # arms beside the chest
-        arms = 9 * chord(((out - outer - np.float32(4.4)) / np.float32(4.8)) ** 2) * deep
+        arms = 9 * chord(((out - outer - np.float32(3.6)) / np.float32(5.0)) ** 2) * deep
     else:  # arms lifted away
-        axilla = np.float32(-1.5) + np.float32(0.9) * (out - np.float32(15.5))
-        arms = 9 * np.sqrt(ramp((axilla - y) * np.float32(0.35))) * deep
-    girdle = t["shoulder"] * ramp((-2 - y) / 6) * deep * chord(((out / 23) ** 2) ** 2)
-    neck = 11 * ramp((-y - 8) / 5) * chord((x / np.float32(6.2)) ** 2)
+        axilla = np.float32(2.0) + np.float32(1.1) * (out - np.float32(15.5))
+        arms = 9 * np.sqrt(ramp((axilla - y) * np.float32(0.25))) * deep
+    girdle = t["shoulder"] * ramp((-1 - y) / 7) * deep * chord(((out / 25) ** 2) ** 2)
+    neck = 11 * ramp((-y - 8) / 5) * chord((x / np.float32(6.8)) ** 2)
     body = union(torso, np.maximum(arms, girdle), neck)
     down = (y - t["breast_level"]) / t["breast_radius"]
     reach = np.where(down > 0, down, np.float32(0.62) * down) ** 2
@@ -153,15 +154,15 @@ def _mediastinum(
     angle = np.deg2rad(t["heart_angle_deg"])
     along = (hx - f(2.5)) * np.cos(angle) + hy * np.sin(angle)
     aside = hy * np.cos(angle) - (hx - f(2.5)) * np.sin(angle)
-    ventricle = 10 * chord((along / f(6.3)) ** 2 + (aside / f(4.7)) ** 2)
-    atrium = 9 * chord(((hx + f(0.5)) / f(3.5)) ** 2 + ((hy - f(0.2)) / 5) ** 2)
-    trunk = 6 * chord(((hx - f(1.6)) / f(2.7)) ** 2 + ((hy + f(5.6)) / f(3.2)) ** 2)
+    ventricle = f(8.5) * chord((along / f(6.3)) ** 2 + (aside / f(4.7)) ** 2)
+    atrium = f(7.5) * chord(((hx + f(0.3)) / f(3.8)) ** 2 + ((hy + f(0.6)) / f(6.2)) ** 2)
+    trunk = f(6.5) * chord(((hx - f(1.7)) / f(3.0)) ** 2 + ((hy + f(4.9)) / f(4.4)) ** 2)
     arch = ((x - f(1.65) - f(0.3) * unfold + turn) ** 2 + (y + f(4.4)) ** 2) / t["aorta_radius"] ** 2
     knob = f(4) * t["aorta_radius"] * chord(arch)
     descending = f(2.2) * ramp(y + 4) * chord(((x - f(1.4) - f(0.5) * unfold - centre) / f(1.25)) ** 2)
     cava = f(3.4) * (ramp(y + 10) * ramp(3 - y)) * chord(((x + f(1.6) + turn) / f(1.5)) ** 2)
     strip = np.abs(x - f(0.5) * centre + f(0.5) * turn) / (t["mediastinum"] * (1 + f(0.35) * ramp((-y - 6) / 5)))
-    middle = f(8.5) * (1 - f(0.35) * ramp((-y - 5) / 6)) * chord(strip * strip * strip)
+    middle = f(8.5) * (1 - f(0.35) * ramp((-y - 5) / 6)) * ramp((f(1.3) - strip) * f(1.25))
     column = f(2.4) * chord(((x - centre) / f(2.3)) ** 2)
     heart = union(ventricle, atrium)
     return heart, union(heart, trunk, middle, knob) + np.maximum(descending, cava) + column

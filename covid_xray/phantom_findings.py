@@ -18,7 +18,7 @@ def _blob(a: Anatomy, across: float, down: float, wide: float, tall: float, clou
     "A patch with a ragged soft border, 0..1"
     f = np.float32
     d = np.sqrt(((a.across - f(across)) / f(wide)) ** 2 + ((a.down - f(down)) / f(tall)) ** 2)
-    return ramp((f(1.25) - d + f(0.22) * cloud) * f(1.6))
+    return ramp((f(1.35) - d + f(0.22) * cloud) * f(1.1))
 
 
 def _wall_at(a: Anatomy, down: float, side: int) -> float:
@@ -85,7 +85,7 @@ def pneumonia_pattern(
         shape = _lobe(a, lobe, 0.5 * (u[0, 2] - 0.5), 0.45 + 0.5 * severity, cloud)
         bronchi = draw_tree(a.tree[:3], a.to_pixels, a.lung.shape, a.pixel_cm, 0.55)  # still full of air
         shape = shape * (1 - np.float32(0.6) * ramp(bronchi * 2))
-        return np.clip(shape * np.float32(0.4 + 0.42 * severity) * (1 + np.float32(0.12) * cloud), 0, 1)
+        return np.clip(shape * np.float32(0.22 + 0.5 * severity) * (1 + np.float32(0.12) * cloud), 0, 1)
     side = -1 if lobe.startswith("right") else 1
     total = np.zeros_like(a.lung)
     for k in range(15):
@@ -94,10 +94,9 @@ def pneumonia_pattern(
             continue
         angle, out = np.deg2rad(-35 + 115 * u[k + 1, 0]), 2.0 + 6.0 * u[k + 1, 1]
         radius = (0.8 + 0.9 * u[k + 1, 2]) * (0.75 + 0.45 * severity) * grown
-        total = np.maximum(
-            total, _blob(a, side * (3.2 + out * np.cos(angle)), 1.2 + out * np.sin(angle), radius, radius, cloud)
-        )
-    return np.clip(total * np.float32(0.45 + 0.35 * severity) * (1 + np.float32(0.2) * cloud), 0, 1)
+        patch = _blob(a, side * (3.2 + out * np.cos(angle)), 1.2 + out * np.sin(angle), radius, radius, cloud)
+        total = total + np.float32(0.7) * patch * (1 - total)  # patches merge as they meet
+    return np.clip(total * np.float32(0.28 + 0.4 * severity) * (1 + np.float32(0.2) * cloud), 0, 1)
 
 # %% ../nbs/10f_phantom_findings.ipynb #432459ff
 FINDINGS = {"covid": covid_pattern, "pneumonia": pneumonia_pattern}
@@ -117,7 +116,8 @@ def add_finding(
     if finding == "normal" or severity <= 0:
         return np.zeros(a.lung.shape, bool)
     share = FINDINGS[finding](a, severity, rng)
-    filled = share * np.minimum(a.lung, np.float32(DEPTH_CM[finding]))
+    inside = a.lungs * ramp((a.lung - 2) * np.float32(0.7))  # fades towards the rim of the lung fields, nil beyond
+    filled = share * np.minimum(a.lung, np.float32(DEPTH_CM[finding])) * inside
     a.lung, a.soft = a.lung - filled, a.soft + filled
     return (filled > 0.25) & a.lungs
 

@@ -5,6 +5,7 @@
 # %% ../nbs/10b_phantom_physics.ipynb #479916b4
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -85,17 +86,20 @@ def spread(
 # %% ../nbs/10b_phantom_physics.ipynb #2e57bc81
 def wide_blur(
     image: np.ndarray,  # float32 [H, H]
-    share: float,  # standard deviation as a share of the film's side, 0.05 or more
+    weights: Mapping[float, float],  # standard deviation as a share of the film's side, 0.05 or more -> weight
 ) -> np.ndarray:  # float32 [H, H]
-    """Blur widely and cheaply: means over 32 by 32 cells, a Gaussian over the cells, spread back by splines."""
+    """Blur widely and cheaply: means over 32 by 32 cells, Gaussians over the cells, their weighted sum spread back."""
     edges = np.linspace(0, image.shape[0], 33).astype(np.int64)
     cells = np.add.reduceat(np.add.reduceat(image, edges[:-1], 0), edges[:-1], 1)
     counts = np.diff(edges).astype(np.float32)
     cells /= counts[:, None] * counts[None, :]
     knots = (np.arange(35) - 1) / 32
-    kernel = np.exp(-0.5 * (((np.arange(32) + 0.5) / 32 - knots[:, None]) / share) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdims=True)).astype(np.float32)
-    return spread(kernel @ cells @ kernel.T, image.shape[0])
+    blurred = np.zeros((35, 35), np.float32)
+    for share, weight in weights.items():
+        kernel = np.exp(-0.5 * (((np.arange(32) + 0.5) / 32 - knots[:, None]) / share) ** 2)
+        kernel = (kernel / kernel.sum(1, keepdims=True)).astype(np.float32)
+        blurred += np.float32(weight) * (kernel @ cells @ kernel.T)
+    return spread(blurred, image.shape[0])
 
 # %% ../nbs/10b_phantom_physics.ipynb #64ee63a9
 def small_blur(
@@ -134,7 +138,7 @@ def expose(
     more, so the Poisson law is drawn as a normal one whose variance is the mean.
     """
     primary = transmission(integral)
-    detected = small_blur(primary, blur_px) + np.float32(scatter) * wide_blur(primary * integral, 0.11)
+    detected = small_blur(primary, blur_px) + wide_blur(primary * integral, {0.11: scatter})
     open_beam = np.float32(QUANTA_PER_MM2_PER_UGY * dose_ugy * pixel_mm**2 / detected.mean(dtype=np.float64))
     quanta = detected * open_beam
     noise = rng.standard_normal(integral.shape, dtype=np.float32)
@@ -154,9 +158,7 @@ def develop(
 
     Unsharp masking lifts local contrast, a window is set from the film's own histogram, a tone curve comes last.
     """
-    enhanced = (
-        signal + np.float32(detail) * (signal - wide_blur(signal, 0.08)) - np.float32(flatten) * wide_blur(signal, 0.2)
-    )
+    enhanced = np.float32(1 + detail) * signal - wide_blur(signal, {0.08: detail, 0.2: flatten})
     sample = enhanced[::3, ::3] if body is None else enhanced[::3, ::3][body[::3, ::3]]
     black, white = np.quantile(sample, [0.02, 0.98])
     black, white = black - latitude * (white - black), white + 0.08 * (white - black)

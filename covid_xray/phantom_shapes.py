@@ -121,7 +121,8 @@ def draw_tree(
     film = np.zeros(shape, np.float32)
     for start, end, radius in tree:
         length = np.hypot(*(end - start).T)
-        n = max(2, int(np.ceil(length.max() / (1.3 * pixel_cm))))
+        thinnest = np.sqrt((radius.min() * scale / 2) ** 2 + 0.3 * pixel_cm**2)  # standard deviation of its beads, cm
+        n = max(2, int(np.ceil(length.max() / (2 * thinnest))))  # two standard deviations apart: a smooth tube
         along = (np.arange(n) + 0.5) / n
         bend = 0.12 * np.sin(np.pi * along)[:, None, None] * (end - start)[None, :, ::-1] * np.array([1, -1])
         points = (start + along[:, None, None] * (end - start) + bend).reshape(-1, 2)

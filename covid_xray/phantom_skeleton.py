@@ -50,10 +50,10 @@ def add_ribs(
                 continue
             wide = np.float32(reach - 1.4)
             u = (side * x[r0:r1, inside[0] : inside[-1] + 1] - np.float32(1.4)) / wide
-            v = np.broadcast_to((y[r0:r1] - np.float32(head + drop)) / np.float32(drop), u.shape)
-            r = np.sqrt(u * u + v * v) + np.float32(1e-6)
-            near = np.nonzero(np.abs(r - 1) < t["rib_half_height"] / min(wide, drop))  # only these can lie in the rib
-            u, v, r = u[near], v[near], r[near]
+            v = (y[r0:r1] - np.float32(head + drop)) / np.float32(drop)
+            squared, reached = u * u + v * v, np.float32(t["rib_half_height"] / min(wide, drop))
+            near = np.nonzero((squared > max(1 - reached, 0) ** 2) & (squared < (1 + reached) ** 2))  # the rib
+            u, v, r = u[near], v[near[0], 0], np.sqrt(squared[near]) + np.float32(1e-6)
             steep = np.sqrt((u / wide) ** 2 + (v / np.float32(drop)) ** 2) / r
             edge = u * u / (u * u + v * v + np.float32(1e-6))  # 1 where the rib turns round the side of the chest
             distance = (r - 1) / steep / (np.float32(t["rib_half_height"]) * (1 - np.float32(0.35) * edge))

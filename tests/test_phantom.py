@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from covid_xray import phantom, phantom_patients
+from covid_xray import phantom, phantom_anatomy, phantom_findings, phantom_patients
 
 COLUMNS = [
     "path",
@@ -149,7 +149,8 @@ def test_the_heart_points_to_the_patient_s_left_and_the_right_dome_is_higher():
     films = phantom.simulate(40, size_px=96, seed=5, prevalence={"normal": 1.0})
     columns = np.arange(96)
     lungs, heart = films.masks["lungs"], films.masks["heart"]
-    centre = (films.masks["body"] * columns).sum((1, 2)) / films.masks["body"].sum((1, 2))
+    seen = lungs.any(1)  # the midline lies halfway between the lungs' outer borders, wherever the film was placed
+    centre = (seen.argmax(1) + 95 - seen[:, ::-1].argmax(1)) / 2
     assert ((heart * columns).sum((1, 2)) / heart.sum((1, 2)) > centre).mean() > 0.9
     lowest = [[np.flatnonzero(film[:, half].any(1)).max() for half in (slice(24, 40), slice(60, 76))] for film in lungs]
     assert (np.array(lowest)[:, 0] < np.array(lowest)[:, 1]).mean() > 0.7
@@ -167,6 +168,21 @@ def test_follow_up_films_share_the_chest_and_the_disease_develops():
     assert s.groupby("patient")["film"].nunique().between(2, 3).all()
     assert (s.groupby("patient")[["sex", "age", "finding"]].nunique() == 1).all().all()
     assert (s.groupby("patient")["severity"].agg(np.ptp) > 0.02).mean() > 0.5
+
+
+@few
+@given(seed=seeds, finding=st.sampled_from(["covid", "pneumonia"]), severity=st.floats(0.1, 1))
+def test_disease_changes_nothing_outside_the_lung_fields(seed, finding, severity):
+    rng = np.random.default_rng(seed)
+    traits = phantom_anatomy.draw_traits(rng, "F", 50)
+    pose = phantom_anatomy.draw_values(phantom_anatomy.POSE, rng)
+    chest = phantom_anatomy.build_anatomy(traits, pose, "PA", 64, rng)
+    soft, lung = chest.soft.copy(), chest.lung.copy()
+    lesions = phantom_findings.add_finding(chest, finding, severity, rng)
+    assert (chest.soft == soft)[~chest.lungs].all() and (chest.lung == lung)[~chest.lungs].all()
+    moved = chest.soft - soft
+    assert np.allclose(moved, lung - chest.lung, atol=1e-4)  # air that left is fluid that came
+    assert (moved[lesions] > 0.2).all() and (moved[chest.lungs & ~lesions] < 0.3).all()
 
 
 # --- determinism -----------------------------------------------------------------------------------------------------

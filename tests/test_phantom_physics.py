@@ -75,11 +75,11 @@ def test_spread_keeps_a_constant_and_a_slope():
 
 def test_blurs_keep_the_mean_of_an_even_film_and_lower_the_variance():
     film = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
-    for blurred in (physics.small_blur(film, 0.8), physics.wide_blur(film, 0.1)):
+    for blurred in (physics.small_blur(film, 0.8), physics.wide_blur(film, {0.1: 1.0})):
         assert blurred.std() < 0.5 * film.std()
     even = np.full((64, 64), 7.0, np.float32)
     assert physics.small_blur(even, 0.8) == pytest.approx(7, rel=1e-5) and physics.wide_blur(
-        even, 0.1
+        even, {0.1: 1.0}
     ) == pytest.approx(7, rel=1e-5)
 
 
