@@ -67,17 +67,17 @@ def _clipped_lookup(tile: np.ndarray, clip_limit: float) -> np.ndarray:  # uint8
         counts[np.arange(left) * max(256 // left, 1)] += 1
     return np.round(counts.cumsum() * (255 / tile.size)).clip(0, 255)
 
-# %% ../nbs/01b_contrast.ipynb #e07006a7
+# %% ../nbs/01b_contrast.ipynb #f2326cc6
 def _neighbours(n_pixels: int, n_tiles: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "For each pixel along a side: the tile before it, the tile after it, and the weight of the one after"
-    place = (np.arange(n_pixels) + 0.0) / (n_pixels / n_tiles) - 0.5  # in tiles; the middle of the first one is 0
+    place = np.arange(n_pixels) / (n_pixels / n_tiles) - 0.5  # in tiles; the middle of the first one is 0
     before = np.floor(place).astype(int)
     return before.clip(0, n_tiles - 1), (before + 1).clip(0, n_tiles - 1), place - before
 
 
 def clahe(
     image: np.ndarray,  # uint8 [H, W]
-    clip_limit: float = 2.0,  # largest gain in contrast; 1 changes little, 40 is hardly any limit
+    clip_limit: float = 2.0,  # contrast grows by this factor plus 1 at most; 40 is hardly any limit
     tiles: int = 8,  # tiles along each side
 ) -> np.ndarray:  # uint8 [H, W]
     """Equalise by tiles, contrast limited, curves mixed between tiles (Zuiderveld 1994; steps as in OpenCV).
@@ -98,7 +98,7 @@ def clahe(
     bottom = lookup[below, left, image] * (1 - across) + lookup[below, right, image] * across
     return np.round(top * (1 - down) + bottom * down).astype(np.uint8)
 
-# %% ../nbs/01b_contrast.ipynb #09184e7f
+# %% ../nbs/01b_contrast.ipynb #8816d28d
 class Box(NamedTuple):
     "A rectangle of a film in pixels: rows `top` to `bottom`, columns `left` to `right`, ends not included"
 
@@ -106,6 +106,18 @@ class Box(NamedTuple):
     bottom: int  # row after the last
     left: int  # first column
     right: int  # column after the last
+
+    def widened(
+        self,
+        margin: float,  # added on each side, as a share of the box
+        shape: tuple[int, int],  # height and width of the film: where it ends, the box ends
+    ) -> Box:  # in the same pixels
+        "The box with a margin around it; raises ValueError for a negative one"
+        if margin < 0:
+            raise ValueError(f"margin={margin}: a share of 0 or more is needed")
+        down, across = round(margin * (self.bottom - self.top)), round(margin * (self.right - self.left))
+        return Box(max(self.top - down, 0), min(self.bottom + down, shape[0]),
+                   max(self.left - across, 0), min(self.right + across, shape[1]))
 
     @property
     def inside(self) -> tuple[slice, slice]:  # rows and columns, to index a film with
@@ -146,16 +158,10 @@ def lung_box(
     edges = rows.min() * high, (rows.max() + 1) * high, columns.min() * wide, (columns.max() + 1) * wide
     return Box(*(round(edge) for edge in edges))
 
-# %% ../nbs/01b_contrast.ipynb #2e299588
+# %% ../nbs/01b_contrast.ipynb #d6994c13
 def crop_to_lungs(
     image: np.ndarray,  # uint8 [H, W], a frontal film, head up
     margin: float = 0.05,  # added on each side, as a share of the box; where the film ends, it ends
 ) -> np.ndarray:  # uint8 [h, w], a copy, smaller than the film
     "Cut a film to the box around both lungs and a margin; raises ValueError as `lung_box`, or for a negative margin"
-    if margin < 0:
-        raise ValueError(f"margin={margin}: a share of 0 or more is needed")
-    box, (height, width) = lung_box(image), image.shape
-    down, across = round(margin * (box.bottom - box.top)), round(margin * (box.right - box.left))
-    wider = Box(max(box.top - down, 0), min(box.bottom + down, height),
-                max(box.left - across, 0), min(box.right + across, width))
-    return image[wider.inside].copy()
+    return image[lung_box(image).widened(margin, image.shape).inside].copy()
