@@ -43,11 +43,11 @@ def standardise(
         return np.zeros(image.shape, np.uint8)
     return np.round(((image - darkest) / (lightest - darkest)).clip(0, 1) * 255).astype(np.uint8)
 
-# %% ../nbs/01b_contrast.ipynb #9e675a25
+# %% ../nbs/01b_contrast.ipynb #4832d8a1
 def equalise(
     image: np.ndarray,  # uint8 [H, W]
 ) -> np.ndarray:  # uint8 [H, W]
-    "Replace each grey by the share of darker pixels, darkest at 0, lightest at 255; a flat film stays; raises ValueError"
+    "Replace each grey by the share of darker pixels, from 0 to 255; a flat film stays; raises ValueError"
     up_to = histogram(image).cumsum()
     darkest = up_to[image.min()]
     if darkest == image.size:
@@ -67,14 +67,14 @@ def _clipped_lookup(tile: np.ndarray, clip_limit: float) -> np.ndarray:  # uint8
         counts[np.arange(left) * max(256 // left, 1)] += 1
     return np.round(counts.cumsum() * (255 / tile.size)).clip(0, 255)
 
-# %% ../nbs/01b_contrast.ipynb #f2326cc6
+# %% ../nbs/01b_contrast.ipynb #d5f9bb23
 def _neighbours(n_pixels: int, n_tiles: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "For each pixel along a side: the tile before it, the tile after it, and the weight of the one after"
     place = np.arange(n_pixels) / (n_pixels / n_tiles) - 0.5  # in tiles; the middle of the first one is 0
     before = np.floor(place).astype(int)
     return before.clip(0, n_tiles - 1), (before + 1).clip(0, n_tiles - 1), place - before
 
-
+# %% ../nbs/01b_contrast.ipynb #f531fd57
 def clahe(
     image: np.ndarray,  # uint8 [H, W]
     clip_limit: float = 2.0,  # contrast grows by this factor plus 1 at most; 40 is hardly any limit

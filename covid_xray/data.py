@@ -228,11 +228,11 @@ def _pixel_facts(paths: Sequence[str], size_px: int, fit: str, prepare: Callable
     step = None if prepare is None else function_facts(prepare)
     return [DECODER_VERSION, size_px, fit, step, [identity(path) for path in paths]]
 
-# %% ../nbs/01_data.ipynb #a1bd19d2
+# %% ../nbs/01_data.ipynb #009ee3e0
 class Radiographs:
     """The films of a record table, decoded once: `images` uint8 [N,H,W], `targets` int64 [N], `table` (N rows).
 
-    Films that can't be read, or for which `prepare` raises ValueError, stand in `skipped` (path, reason) instead. Raises
+    Films that can't be read, or for which `prepare` raises ValueError, stand in `skipped` (path, reason). Raises
     ValueError for an unknown label or where nothing can be read, and `UnreadableFilm` for the first unreadable film
     where `strict` is set.
     """
