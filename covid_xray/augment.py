@@ -53,13 +53,13 @@ def blur_batch(
     rows = F.conv2d(rows, weights, groups=len(images))
     return F.conv2d(rows, weights.transpose(2, 3), groups=len(images)).transpose(0, 1)
 
-# %% ../nbs/02_augmentation.ipynb #e2cd8a01
+# %% ../nbs/02_augmentation.ipynb #2416cc0d
 def cutout_batch(
     images: Tensor,  # float [B, C, H, W]
     generators: list[np.random.Generator],  # B of them, one a film
     side: float,  # of the square, in parts of the film's height, 0 to 1
 ) -> Tensor:  # float [B, C, H, W], a new tensor
-    "Cover a square of each film with its mean grey, the middle anywhere on the film (DeVries & Taylor, arXiv 1708.04552)"
+    "Cover a square of each film with its mean grey, its middle anywhere (DeVries and Taylor 2017, arXiv 1708.04552)"
     height, width = images.shape[2:]
     middles = torch.tensor(np.stack([g.uniform(0, 1, 2) for g in generators])).to(images)
     rows = (torch.arange(height).to(images) + 0.5 - middles[:, :1] * height).abs() < side * height / 2
