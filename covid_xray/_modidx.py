@@ -413,4 +413,10 @@ d = { 'settings': { 'branch': 'main',
                                      'covid_xray.training._write_log': ('training.html#_write_log', 'covid_xray/training.py'),
                                      'covid_xray.training.fit': ('training.html#fit', 'covid_xray/training.py'),
                                      'covid_xray.training.one_cycle': ('training.html#one_cycle', 'covid_xray/training.py'),
-                                     'covid_xray.training.plot_history': ('training.html#plot_history', 'covid_xray/training.py')}}}
+                                     'covid_xray.training.plot_history': ('training.html#plot_history', 'covid_xray/training.py')},
+            'covid_xray.tuning': { 'covid_xray.tuning._checked_prior': ('tuning.html#_checked_prior', 'covid_xray/tuning.py'),
+                                   'covid_xray.tuning.adjust_prior': ('tuning.html#adjust_prior', 'covid_xray/tuning.py'),
+                                   'covid_xray.tuning.class_weights': ('tuning.html#class_weights', 'covid_xray/tuning.py'),
+                                   'covid_xray.tuning.oversample': ('tuning.html#oversample', 'covid_xray/tuning.py'),
+                                   'covid_xray.tuning.repeat_training': ('tuning.html#repeat_training', 'covid_xray/tuning.py'),
+                                   'covid_xray.tuning.search': ('tuning.html#search', 'covid_xray/tuning.py')}}}
