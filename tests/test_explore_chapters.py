@@ -358,7 +358,7 @@ def test_bad_arguments_of_the_feature_maps_are_named() -> None:
 
 def test_the_curves_twin_tells_the_stored_losses() -> None:
     curves = training.load_curves()
-    chosen = curves[(curves["learning_rate"] == 3e-3) & (curves["epoch"] == 3)]["train_loss"]
+    chosen = curves[np.isclose(curves["learning_rate"], 3e-3) & (curves["epoch"] == 3)]["train_loss"]
     words = training.describe(3e-3, "training")
     assert f"learning rate 0.003, training loss, {len(chosen)} seeds" in words
     assert f"epoch 4: mean {chosen.mean():.3f} ({chosen.min():.3f} to {chosen.max():.3f})" in words
