@@ -24,7 +24,7 @@ BIN = $(VENV)/bin
 endif
 STAMP = $(VENV)/.covid_xray
 
-.PHONY: help lab test course docs bench models results slow-checks export outputs clean
+.PHONY: help lab test course docs bench sweeps models results slow-checks export outputs clean
 
 help:
 	@echo "make lab          set up, then open JupyterLab on the first chapter"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench        speed of what is slow, a table (about two minutes); BENCH_ARGS=\"--json FILE\" keeps it"
 	@echo "make models       train the small models that ship with the course; finished ones are left alone"
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
+	@echo "make sweeps       the trainings that chapter 4b compares; computes only what is missing (10 minutes from nothing)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      run every chapter and store its outputs, clean"
@@ -72,6 +73,9 @@ models: $(STAMP)
 results: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "results needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
 	@$(BIN)/python tools/results.py --data "$(COVID_XRAY_DATA)" --only "$(ONLY)" --models $(MODELS)
+
+sweeps: $(STAMP)
+	@$(BIN)/python tools/sweeps.py
 
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }

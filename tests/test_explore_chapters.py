@@ -1,4 +1,4 @@
-"""Explorers of chapters 1 to 3: twins against numbers found another way, panels that answer, errors that name names."""
+"""Explorers of chapters 1 to 4: twins against numbers found another way, panels that answer, errors that name names."""
 from __future__ import annotations
 
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from covid_xray import phantom
-from covid_xray.explore import augmentation, cnn, data, parts
+from covid_xray.explore import augmentation, cnn, data, parts, training
 
 pytest.importorskip("ipywidgets")
 
@@ -36,7 +36,7 @@ def pixels(picture) -> np.ndarray:
 # ---- every panel ----
 
 
-@pytest.mark.parametrize("explorer", [data, augmentation, cnn], ids=lambda m: m.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("explorer", [data, augmentation, cnn, training], ids=lambda m: m.__name__.rpartition(".")[2])
 def test_every_control_changes_the_picture_or_the_numbers_and_back(explorer) -> None:
     picture, controls, text = open_panel(explorer.panel())
     for name, control in controls.items():
@@ -57,7 +57,7 @@ def test_every_control_changes_the_picture_or_the_numbers_and_back(explorer) -> 
     assert parts.CAPTION in text.value
 
 
-@pytest.mark.parametrize("explorer", [data, augmentation, cnn], ids=lambda m: m.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("explorer", [data, augmentation, cnn, training], ids=lambda m: m.__name__.rpartition(".")[2])
 def test_sliders_wait_for_the_release(explorer) -> None:
     _, controls, _ = open_panel(explorer.panel())
     sliders = [c for c in controls.values() if c.has_trait("continuous_update")]
@@ -351,6 +351,27 @@ def test_bad_arguments_of_the_feature_maps_are_named() -> None:
         cnn.plot_maps([None, None], Known(), images, ["first", "relu"])
     with pytest.raises(ValueError, match="first=9.*0 to 2"):
         cnn.draw_maps(np.zeros((3, 4, 4)), first=9)
+
+
+# ---- chapter 4: the learning rate ----
+
+
+def test_the_curves_twin_tells_the_stored_losses() -> None:
+    curves = training.load_curves()
+    chosen = curves[np.isclose(curves["learning_rate"], 3e-3) & (curves["epoch"] == 3)]["train_loss"]
+    words = training.describe(3e-3, "training")
+    assert f"learning rate 0.003, training loss, {len(chosen)} seeds" in words
+    assert f"epoch 4: mean {chosen.mean():.3f} ({chosen.min():.3f} to {chosen.max():.3f})" in words
+    _, controls, text = open_panel(training.panel(1e-4))
+    controls["learning rate"].value, controls["loss"].value = 3e-3, "training"
+    assert words in text.value
+
+
+def test_unknown_rates_and_losses_are_named() -> None:
+    with pytest.raises(ValueError, match="0.5: choose one of .*0.001"):
+        training.describe(0.5)
+    with pytest.raises(ValueError, match="'test'.*training, validation"):
+        training.panel(loss="test")
 
 
 # ---- pages without widgets ----

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import browsing
-from covid_xray.explore import augmentation, cnn, data, metrics, parts
+from covid_xray.explore import augmentation, cnn, data, metrics, parts, training
 from covid_xray.explore import phantom as explorer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,6 +91,7 @@ MOVES = [  # explorer, slider, steps to the right, what the numbers say before a
     (augmentation, "degrees", 4, augmentation.describe, {}, {"degrees": 4}),
     (cnn, "film", 3, cnn.describe, {}, {"film": 3}),
     (metrics, "threshold", 5, metrics.describe, {}, {"threshold": 0.55}),
+    (training, "learning rate", 2, training.describe, {"learning_rate": 1e-3}, {"learning_rate": 1e-2}),
 ]
 
 
