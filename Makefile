@@ -14,6 +14,8 @@ PORT        = 8888
 IP          = 127.0.0.1
 PYTEST_ARGS ?=
 BENCH_ARGS  ?=
+ONLY        ?= *
+MODELS      ?= residual-128
 
 ifeq ($(OS),Windows_NT)
 BIN = $(VENV)/Scripts
@@ -22,7 +24,7 @@ BIN = $(VENV)/bin
 endif
 STAMP = $(VENV)/.covid_xray
 
-.PHONY: help lab test course docs bench slow-checks export outputs clean
+.PHONY: help lab test course docs bench models results slow-checks export outputs clean
 
 help:
 	@echo "make lab          set up, then open JupyterLab on the first chapter"
@@ -30,6 +32,8 @@ help:
 	@echo "make course       run every chapter headless; a table of minutes and peak memory at the end"
 	@echo "make docs         build the docs site into _docs/ (Quarto where installed, else without it)"
 	@echo "make bench        speed of what is slow, a table (about two minutes); BENCH_ARGS=\"--json FILE\" keeps it"
+	@echo "make models       train the small models that ship with the course; finished ones are left alone"
+	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      run every chapter and store its outputs, clean"
@@ -61,6 +65,13 @@ outputs: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python tools/bench.py $(BENCH_ARGS)
+
+models: $(STAMP)
+	@$(BIN)/python tools/make_models.py
+
+results: $(STAMP)
+	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "results needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
+	@$(BIN)/python tools/results.py --data "$(COVID_XRAY_DATA)" --only "$(ONLY)" --models $(MODELS)
 
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }

@@ -113,7 +113,7 @@ class ResidualBlock(nn.Module):
     ) -> Tensor:  # float [B, out_channels, H / stride, W / stride]
         return F.relu(self.shortcut(x) + self.correction(x))
 
-# %% ../nbs/03_cnn.ipynb #7a86aa59
+# %% ../nbs/03_cnn.ipynb #7dedc6f6
 class ResidualCNN(nn.Module):
     "A small residual network: stem, four residual blocks, global average, fully connected"
 
@@ -121,7 +121,7 @@ class ResidualCNN(nn.Module):
         self,
         in_channels: int,  # channels of the film: 1
         n_classes: int,  # how many logits come out
-        widths: Sequence[int] = (16, 32, 64, 128, 192),  # channels of the stem and after each block
+        widths: Sequence[int] = (16, 32, 48, 64, 96),  # channels of the stem and after each block
         dropout: float = 0.2,  # share of the averages silenced in training
     ):
         super().__init__()
@@ -129,7 +129,7 @@ class ResidualCNN(nn.Module):
             nn.Conv2d(in_channels, widths[0], kernel_size=5, stride=2, padding=2, bias=False),
             nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True), nn.MaxPool2d(2),
         )
-        blocks = [ResidualBlock(i, o, stride) for i, o, stride in zip(widths, widths[1:], (1, 2, 2, 2))]
+        blocks = [ResidualBlock(i, o, stride) for i, o, stride in zip(widths, widths[1:], (1, 2, 1, 1))]
         self.features = nn.Sequential(nn.BatchNorm2d(in_channels), stem, *blocks)
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1], n_classes))

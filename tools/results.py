@@ -1,0 +1,237 @@
+"""Train and test on real films and keep what was predicted: the numbers of the results page (`make results`).
+
+    python tools/results.py --data FOLDER [--only PATTERN] [--models residual-128 ...] [--list]
+
+FOLDER holds one folder a source (darkcovidnet, cohen, hannover, raikokte). Every row is an experiment (which films,
+cut how) with a model. Each fold is trained once; its predictions stand in covid_xray/results/real/ as a small CSV and
+are not computed again, so the work may be spread over many sittings. At the end covid_xray/results/real.csv is written
+from all predictions there are: a row says how many folds it rests on. No radiograph leaves FOLDER.
+"""
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.model_selection import StratifiedKFold
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from covid_xray.augment import Augment  # noqa: E402
+from covid_xray.cnn import create_model  # noqa: E402
+from covid_xray.data import Radiographs  # noqa: E402
+from covid_xray.intervals import metrics_table_with_intervals  # noqa: E402
+from covid_xray.models import Predictions, predict  # noqa: E402
+from covid_xray.sources import cache_folder, load_table, select_task  # noqa: E402
+from covid_xray.splits import patient_folds, patient_groups  # noqa: E402
+from covid_xray.training import fit  # noqa: E402
+
+RESULTS = ROOT / "covid_xray" / "results"
+SOURCES = ("darkcovidnet", "cohen", "hannover", "raikokte")
+FOLDS, SEED = 5, 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    "How a network is trained"
+    model: str  # a name of `create_model`
+    size_px: int
+    epochs: int
+    learning_rate: float = 2e-3
+
+
+@dataclass(frozen=True)
+class Experiment:
+    "Which films are asked what, and how they are cut into folds"
+    task: str  # a name of TASKS, or two labels with "-vs-" between
+    films: Callable[[pd.DataFrame], pd.DataFrame]  # rows of the joined table
+    cut: str  # "image", "patient" or "archive"
+
+
+RECIPES = {
+    "residual-128": Recipe("residual", 128, 20),
+    "darkcovidnet-128": Recipe("darkcovidnet", 128, 20),
+    "darkcovidnet-256": Recipe("darkcovidnet", 256, 100),
+}
+
+
+def from_source(name: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda table: table[table["source"] == name]
+
+
+def from_nih(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["archive"] == "nih"]
+
+
+def once_each(table: pd.DataFrame) -> pd.DataFrame:
+    "One film of each duplicate group, from the archive that comes first by name"
+    ordered = table.sort_values(["archive", "path"], kind="stable")
+    group = ordered["dup_group"].astype("object").where(ordered["dup_group"].notna(), ordered["path"])
+    return ordered[~group.duplicated()]
+
+
+EXPERIMENTS = {
+    "darkcovidnet by image": Experiment("three-class", from_source("darkcovidnet"), "image"),
+    "darkcovidnet by patient": Experiment("three-class", from_source("darkcovidnet"), "patient"),
+    "darkcovidnet two classes by image": Experiment("covid-vs-normal", from_source("darkcovidnet"), "image"),
+    "darkcovidnet two classes by patient": Experiment("covid-vs-normal", from_source("darkcovidnet"), "patient"),
+    "pneumonia within NIH": Experiment("pneumonia-vs-normal", from_nih, "patient"),
+    "covid within Cohen": Experiment("covid-vs-pneumonia", from_source("cohen"), "patient"),
+    "an archive left out": Experiment("three-class", once_each, "archive"),
+}
+
+
+def joined_table(data: Path) -> pd.DataFrame:
+    "All films of all sources, with the archive each comes from"
+    table = pd.concat([load_table(name, root=data / name) for name in SOURCES], ignore_index=True)
+    site, source = table["site"].astype("string").fillna(""), table["source"]
+    archive = source.where(source != "darkcovidnet", "cohen")  # its COVID-19 films are Cohen's
+    archive = archive.mask(site.str.startswith("NIH"), "nih").mask(site.str.startswith("Hannover"), "hannover")
+    copied = (source == "raikokte") & (table["label"] == "covid")  # all of them are copies, most of them Cohen's
+    return table.assign(archive=archive.mask(copied, "cohen").astype("string"))
+
+
+def asked(table: pd.DataFrame, task: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    "The films of a task and its classes"
+    if task != "covid-vs-pneumonia":
+        return select_task(table, task)
+    classes = tuple(task.split("-vs-"))
+    return table[table["label"].isin(classes)].reset_index(drop=True), classes
+
+
+def folds_of(table: pd.DataFrame, cut: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    "Name, rows to learn from and rows to test on, of each fold"
+    table = table.reset_index(drop=True)
+    if cut == "image":
+        cuts = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(table, table["label"])
+        yield from ((str(k), *rows) for k, rows in enumerate(cuts))
+        return
+    groups = patient_groups(table)
+    side = patient_folds(table, FOLDS, SEED)["fold"].astype(str) if cut == "patient" else table["archive"]
+    for name in sorted(side.unique()):
+        test = (side == name).to_numpy(dtype=bool)
+        learn = ~np.isin(groups, groups[test])  # persons and duplicates of the tested archive are not learnt from
+        yield name, np.flatnonzero(learn), np.flatnonzero(test)
+
+
+def with_validation(films: Radiographs, cut: str, seed: int) -> tuple[Radiographs, Radiographs]:
+    "A seventh of the films, cut as the test part is, decides which epoch is kept"
+    if cut == "image":
+        rows = next(StratifiedKFold(7, shuffle=True, random_state=seed).split(films.table, films.targets))
+        return films.select(rows[0]), films.select(rows[1])
+    fold = patient_folds(films.table, 7, seed)["fold"].to_numpy(dtype=int)
+    return films.select(fold != 0), films.select(fold == 0)
+
+
+def train_fold(films: Radiographs, learn: np.ndarray, test: np.ndarray, recipe: Recipe, cut: str) -> Predictions:
+    "What a fresh network says of the test films of one fold"
+    train, valid = with_validation(films.select(learn), cut, SEED)
+    torch.manual_seed(SEED)
+    network = create_model(recipe.model, n_classes=len(films.classes))
+    fit(network, train, valid, epochs=recipe.epochs, learning_rate=recipe.learning_rate, augment=Augment(), seed=SEED,
+        progress=False)
+    return predict(network, films.select(test))
+
+
+def file_of(experiment: str, model: str, fold: str) -> Path:
+    return RESULTS / "real" / f"{experiment.replace(' ', '-')}__{model}__{fold}.csv"
+
+
+def run(experiment: str, model: str, table: pd.DataFrame) -> None:
+    "Train and keep every fold that is not kept yet"
+    plan, recipe = EXPERIMENTS[experiment], RECIPES[model]
+    chosen, classes = asked(plan.films(table), plan.task)
+    films = None
+    for fold, learn, test in folds_of(chosen, plan.cut):
+        path = file_of(experiment, model, fold)
+        if path.is_file():
+            continue
+        if films is None:
+            films = Radiographs(chosen, recipe.size_px, cache_folder() / "decoded", classes=classes, progress=False)
+            assert not len(films.skipped), films.skipped
+        start = time.process_time()
+        said = train_fold(films, learn, test, recipe, plan.cut)
+        keep(said, path, time.process_time() - start, len(learn))
+        print(f"{experiment}, {model}, fold {fold}: accuracy "
+              f"{(said.probabilities.argmax(1) == said.targets).mean():.3f}", flush=True)
+
+
+def keep(said: Predictions, path: Path, seconds: float, learnt_from: int) -> None:
+    "Which film, what is true, what was said; whole or not at all"
+    columns = {f"p_{name}": said.probabilities[:, i].round(5) for i, name in enumerate(said.classes)}
+    facts = said.table[["source", "sha256", "label"]].assign(learnt_from=learnt_from, cpu_seconds=round(seconds))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts.assign(**columns).to_csv(path.with_suffix(".partial"), index=False)
+    path.with_suffix(".partial").replace(path)
+
+
+def kept(experiment: str, model: str, table: pd.DataFrame) -> tuple[Predictions, pd.DataFrame, int] | None:
+    "All kept folds of a row as one: predictions, the kept rows, how many folds"
+    plan = EXPERIMENTS[experiment]
+    classes = asked(plan.films(table), plan.task)[1]
+    files = sorted((RESULTS / "real").glob(file_of(experiment, model, "*").name))
+    if not files:
+        return None
+    rows = pd.concat([pd.read_csv(path).assign(fold=path.stem.rpartition("__")[2]) for path in files])
+    about = rows.merge(table.drop(columns=["label", "fold"]).drop_duplicates(["source", "sha256"]),
+                       on=["source", "sha256"], how="left", validate="many_to_one").reset_index(drop=True)
+    probabilities = about[[f"p_{name}" for name in classes]].to_numpy(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    targets = about["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
+    return Predictions(probabilities, targets, about, classes), about, len(files)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    "Every metric of every row that has been computed, with intervals over persons"
+    rows = []
+    for experiment, plan in EXPERIMENTS.items():
+        for model, recipe in RECIPES.items():
+            found = kept(experiment, model, table)
+            if found is None:
+                continue
+            said, about, folds = found
+            parts = {"all folds": np.ones(len(about), bool)}
+            if plan.cut == "archive":
+                parts = {f"tested on {name}": (about["fold"] == name).to_numpy() for name in about["fold"].unique()}
+            for part, chosen in parts.items():
+                some = Predictions(said.probabilities[chosen], said.targets[chosen],
+                                   about[chosen].reset_index(drop=True), said.classes)
+                facts = dict(experiment=experiment, part=part, model=model, size_px=recipe.size_px,
+                             epochs=recipe.epochs, folds=folds if plan.cut != "archive" else 1,
+                             cpu_minutes=round(about[chosen].groupby("fold")["cpu_seconds"].first().sum() / 60, 1),
+                             command=f'make results ONLY="{experiment}" MODELS={model}')
+                rows.append(metrics_table_with_intervals(some, resamples=2000).assign(**facts))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Results on real films", allow_abbrev=False)
+    parser.add_argument("--data", type=Path, required=True, help="folder with one folder a source")
+    parser.add_argument("--only", default="*", help="experiments whose name fits, for example \"darkcovidnet*\"")
+    parser.add_argument("--models", nargs="+", default=["residual-128"], choices=list(RECIPES))
+    parser.add_argument("--list", action="store_true", help="say what there is and stop")
+    options = parser.parse_args()
+    chosen = [name for name in EXPERIMENTS if fnmatch.fnmatch(name, options.only)]
+    if not chosen:
+        parser.error(f"no experiment fits {options.only!r}; there are {', '.join(EXPERIMENTS)}")
+    if options.list:
+        print("\n".join(chosen))
+        return
+    table = joined_table(options.data)
+    for model in options.models:
+        for experiment in chosen:
+            run(experiment, model, table)
+    found = summary(table)
+    found.to_csv(RESULTS / "real.csv", index=False, float_format="%.4f")
+    print(f"{len(found)} rows in {RESULTS / 'real.csv'}")
+
+
+if __name__ == "__main__":
+    main()
