@@ -30,7 +30,7 @@ from .training import fit
 
 # %% auto #0
 __all__ = ['Probe', 'PROBES', 'MENDS', 'MENDED', 'lung_boxes', 'central_box', 'probe_predictions', 'probe_table', 'relabel',
-           'age_bands', 'subgroups', 'plot_failures', 'equalise', 'crop_to_boxes', 'BreakShortcuts', 'measure_mend']
+           'equalise', 'crop_to_boxes', 'BreakShortcuts', 'measure_mend', 'age_bands', 'subgroups', 'plot_failures']
 
 # %% ../nbs/07b_probes.ipynb #3518fcf1
 def lung_boxes(
@@ -140,74 +140,6 @@ def relabel(
         raise ValueError(f"{column} has {values.nunique()} known values among {len(films)} films: nothing to tell apart")
     return Radiographs.from_arrays(known.images, known.table.assign(label=values), tuple(sorted(values.unique())))
 
-# %% ../nbs/07b_probes.ipynb #012b6ce7
-def age_bands(
-    ages: pd.Series,  # years, NA where unknown
-) -> pd.Series:  # "under 40", "40 to 59", "60 and over", NA
-    "Sort ages into three bands"
-    return pd.cut(ages.astype("Float64").astype(float), [0, 40, 60, 200], right=False,
-                  labels=["under 40", "40 to 59", "60 and over"]).astype("string")
-
-
-def subgroups(
-    predictions: Predictions,  # of any model
-    columns: Sequence[str] = ("view", "sex", "age_band"),  # of its table; age_band is made from age
-    *,
-    resamples: int = 2000,  # of the patient-cluster bootstrap
-    seed: int = 0,  # of the bootstrap
-) -> pd.DataFrame:  # a row a group: films, persons, accuracy, low, high, gap to all other films with two intervals
-    """Accuracy in groups of patients, and each group's gap to the rest: by itself (95 %), and corrected for looking often.
-
-    `gap_low_all` to `gap_high_all` hold with 95 % for all groups at once (Bonferroni). Raises ValueError where no
-    column has two values.
-    """
-    table = predictions.table.assign(age_band=age_bands(predictions.table["age"]))
-    person = clusters(predictions)
-    right = predictions.probabilities.argmax(axis=1) == predictions.targets
-    weights = draw_weights(person.max() + 1, resamples, np.random.default_rng(seed))[person]
-    groups = [(column, value) for column in columns if table[column].nunique() > 1
-              for value in sorted(table[column].dropna().unique())]
-    if not groups:
-        raise ValueError(f"none of {', '.join(columns)} has two known values: nothing to compare")
-    rows = []
-    for column, value in groups:
-        inside = (table[column] == value).fillna(False).to_numpy(dtype=bool)
-        rows.append({"column": column, "group": value, "films": int(inside.sum()),
-                     "persons": len(np.unique(person[inside])), **_gap(right, inside, weights, len(groups))})
-    return pd.DataFrame(rows)
-
-
-def _gap(right: np.ndarray, inside: np.ndarray, weights: np.ndarray, looks: int) -> dict[str, float]:
-    "Accuracy of a group and its distance to the other films, with intervals"
-    with np.errstate(invalid="ignore"):  # a resample may hold nobody of a small group
-        own, others = ((weights[some & right].sum(0)) / weights[some].sum(0) for some in (inside, ~inside))
-    tails = [0.025, 0.975, 0.025 / looks, 1 - 0.025 / looks]
-    low, high = np.nanquantile(own, tails[:2])
-    gap = np.nanquantile(own - others, tails)
-    names = ("gap_low", "gap_high", "gap_low_all", "gap_high_all")
-    return {"accuracy": right[inside].mean(), "low": low, "high": high,
-            "gap": right[inside].mean() - right[~inside].mean(), **dict(zip(names, gap))}
-
-# %% ../nbs/07b_probes.ipynb #fd966314
-def plot_failures(
-    films: Radiographs,  # the films
-    predictions: Predictions,  # what a model says of them
-    count: int = 8,  # panels at most
-) -> Figure:  # the surest mistakes, four in a row
-    "Show the films on which a model is wrong and most sure; raises ValueError where it makes no mistake"
-    said, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
-    wrong = np.flatnonzero(said != predictions.targets)
-    if not len(wrong):
-        raise ValueError("no mistake to show: the model is right on every film")
-    chosen = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
-    figure, axes = plt.subplots(-(-len(chosen) // 4), 4, figsize=(8, 2.3 * -(-len(chosen) // 4)), squeeze=False)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, i in zip(axes.flat, chosen):
-        ax.imshow(films.images[i], cmap="gray", vmin=0, vmax=255)
-        ax.set_title(f"{films.classes[predictions.targets[i]]},\nsaid {films.classes[said[i]]} {sure[i]:.0%}", fontsize=8)
-    return figure
-
 # %% ../nbs/07b_probes.ipynb #21a6e814
 def equalise(
     images: np.ndarray,  # uint8 [N, H, H]
@@ -286,3 +218,71 @@ def measure_mend(
     scores = {name: round(share_right(predict(network, _prepared(table, mend))), 4) for name, table in tests.items()}
     return {"shortcut": shortcut, "mend": mend, "seed": seed, **scores, "version": phantom.VERSION, "size_px": SIZE_PX,
             "epochs": EPOCHS, "cpu_seconds": round(time.process_time() - started, 1)}
+
+# %% ../nbs/07b_probes.ipynb #012b6ce7
+def age_bands(
+    ages: pd.Series,  # years, NA where unknown
+) -> pd.Series:  # "under 40", "40 to 59", "60 and over", NA
+    "Sort ages into three bands"
+    return pd.cut(ages.astype("Float64").astype(float), [0, 40, 60, 200], right=False,
+                  labels=["under 40", "40 to 59", "60 and over"]).astype("string")
+
+
+def subgroups(
+    predictions: Predictions,  # of any model
+    columns: Sequence[str] = ("view", "sex", "age_band"),  # of its table; age_band is made from age
+    *,
+    resamples: int = 2000,  # of the patient-cluster bootstrap
+    seed: int = 0,  # of the bootstrap
+) -> pd.DataFrame:  # a row a group: films, persons, accuracy, low, high, gap to all other films with two intervals
+    """Accuracy in groups of patients, and each group's gap to the rest: by itself (95 %), and corrected for looking often.
+
+    `gap_low_all` to `gap_high_all` hold with 95 % for all groups at once (Bonferroni). Raises ValueError where no
+    column has two values.
+    """
+    table = predictions.table.assign(age_band=age_bands(predictions.table["age"]))
+    person = clusters(predictions)
+    right = predictions.probabilities.argmax(axis=1) == predictions.targets
+    weights = draw_weights(person.max() + 1, resamples, np.random.default_rng(seed))[person]
+    groups = [(column, value) for column in columns if table[column].nunique() > 1
+              for value in sorted(table[column].dropna().unique())]
+    if not groups:
+        raise ValueError(f"none of {', '.join(columns)} has two known values: nothing to compare")
+    rows = []
+    for column, value in groups:
+        inside = (table[column] == value).fillna(False).to_numpy(dtype=bool)
+        rows.append({"column": column, "group": value, "films": int(inside.sum()),
+                     "persons": len(np.unique(person[inside])), **_gap(right, inside, weights, len(groups))})
+    return pd.DataFrame(rows)
+
+
+def _gap(right: np.ndarray, inside: np.ndarray, weights: np.ndarray, looks: int) -> dict[str, float]:
+    "Accuracy of a group and its distance to the other films, with intervals"
+    with np.errstate(invalid="ignore"):  # a resample may hold nobody of a small group
+        own, others = ((weights[some & right].sum(0)) / weights[some].sum(0) for some in (inside, ~inside))
+    tails = [0.025, 0.975, 0.025 / looks, 1 - 0.025 / looks]
+    low, high = np.nanquantile(own, tails[:2])
+    gap = np.nanquantile(own - others, tails)
+    names = ("gap_low", "gap_high", "gap_low_all", "gap_high_all")
+    return {"accuracy": right[inside].mean(), "low": low, "high": high,
+            "gap": right[inside].mean() - right[~inside].mean(), **dict(zip(names, gap))}
+
+# %% ../nbs/07b_probes.ipynb #fd966314
+def plot_failures(
+    films: Radiographs,  # the films
+    predictions: Predictions,  # what a model says of them
+    count: int = 8,  # panels at most
+) -> Figure:  # the surest mistakes, four in a row
+    "Show the films on which a model is wrong and most sure; raises ValueError where it makes no mistake"
+    said, sure = predictions.probabilities.argmax(axis=1), predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(said != predictions.targets)
+    if not len(wrong):
+        raise ValueError("no mistake to show: the model is right on every film")
+    chosen = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
+    figure, axes = plt.subplots(-(-len(chosen) // 4), 4, figsize=(8, 2.3 * -(-len(chosen) // 4)), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, i in zip(axes.flat, chosen):
+        ax.imshow(films.images[i], cmap="gray", vmin=0, vmax=255)
+        ax.set_title(f"{films.classes[predictions.targets[i]]},\nsaid {films.classes[said[i]]} {sure[i]:.0%}", fontsize=8)
+    return figure
