@@ -108,7 +108,7 @@ def _figures(predictions: Predictions, resamples: int) -> dict[str, float]:
         values |= {metric: row["value"], f"{metric}_low": row["low"], f"{metric}_high": row["high"]}
     return values
 
-
+# %% ../nbs/07b_probes.ipynb #bf77a16e
 def probe_table(
     films: Radiographs,  # the films of a data set
     *,
@@ -122,7 +122,7 @@ def probe_table(
     "What can be told from films without the disease, beside what your model tells. Raises ValueError for wrong boxes"
     boxes = central_box(films.images) if boxes is None else boxes
     if boxes.shape != films.images.shape or boxes.dtype != bool:
-        raise ValueError(f"boxes are {boxes.dtype} {boxes.shape}; bool {films.images.shape} is needed, one for each film")
+        raise ValueError(f"boxes are {boxes.dtype} {boxes.shape}; bool {films.images.shape} is needed: one a film")
     rows = {name: _figures(probe_predictions(films, np.asarray(probe(films, boxes)), folds=folds, seed=seed), resamples)
             for name, probe in probes.items()}
     rows |= {name: _figures(said, resamples) for name, said in models.items()}
@@ -137,7 +137,7 @@ def relabel(
     known = films.select(films.table[column].notna().to_numpy(dtype=bool))
     values = known.table[column].astype("string")
     if values.nunique() < 2:
-        raise ValueError(f"{column} has {values.nunique()} known values among {len(films)} films: nothing to tell apart")
+        raise ValueError(f"{column} has {values.nunique()} known values among {len(films)} films: two are needed")
     return Radiographs.from_arrays(known.images, known.table.assign(label=values), tuple(sorted(values.unique())))
 
 # %% ../nbs/07b_probes.ipynb #21a6e814
@@ -189,7 +189,7 @@ class BreakShortcuts:
 MENDS = ("nothing", "lung crop", "equal greys", "breaking augmentation", "balanced films")
 MENDED = ("marker", "curve")  # shortcuts the mends are tried on
 
-
+# %% ../nbs/07b_probes.ipynb #25d20bc6
 def _prepared(table: pd.DataFrame, mend: str) -> Radiographs:
     "Films as a mend wants them, in training and in use alike"
     films = draw_films(table)
@@ -197,12 +197,12 @@ def _prepared(table: pd.DataFrame, mend: str) -> Radiographs:
         return Radiographs.from_arrays(crop_to_boxes(films.images, lung_boxes(draw_lungs(table))), table, LAB_CLASSES)
     return Radiographs.from_arrays(equalise(films.images), table, LAB_CLASSES) if mend == "equal greys" else films
 
-
+# %% ../nbs/07b_probes.ipynb #7d4f8e8e
 def measure_mend(
     shortcut: str,  # one of `phantom.SHORTCUTS`, fully tied to COVID-19 at the hospital of training
     mend: str,  # one of `MENDS`
     seed: int = 0,  # of films and weights
-) -> dict[str, object]:  # accuracy inside (with the shortcut), clean (same patients without it), outside (other hospital)
+) -> dict[str, object]:  # accuracy inside, clean (same patients, no shortcut), outside (other hospital)
     "Train one network on films with a shortcut, mended or not, and test it thrice; raises ValueError for unknown mends"
     if mend not in MENDS:
         raise ValueError(f"mend {mend!r} is unknown: choose {', '.join(MENDS)}")
@@ -227,7 +227,7 @@ def age_bands(
     return pd.cut(ages.astype("Float64").astype(float), [0, 40, 60, 200], right=False,
                   labels=["under 40", "40 to 59", "60 and over"]).astype("string")
 
-
+# %% ../nbs/07b_probes.ipynb #cc89c304
 def subgroups(
     predictions: Predictions,  # of any model
     columns: Sequence[str] = ("view", "sex", "age_band"),  # of its table; age_band is made from age
@@ -235,10 +235,10 @@ def subgroups(
     resamples: int = 2000,  # of the patient-cluster bootstrap
     seed: int = 0,  # of the bootstrap
 ) -> pd.DataFrame:  # a row a group: films, persons, accuracy, low, high, gap to all other films with two intervals
-    """Accuracy in groups of patients, and each group's gap to the rest: by itself (95 %), and corrected for looking often.
+    """Accuracy in groups of patients, and each group's gap to the rest, with two intervals.
 
-    `gap_low_all` to `gap_high_all` hold with 95 % for all groups at once (Bonferroni). Raises ValueError where no
-    column has two values.
+    `gap_low` to `gap_high` hold with 95 % for one group, `gap_low_all` to `gap_high_all` for all at once
+    (Bonferroni). Raises ValueError where no column has two values.
     """
     table = predictions.table.assign(age_band=age_bands(predictions.table["age"]))
     person = clusters(predictions)
@@ -255,7 +255,7 @@ def subgroups(
                      "persons": len(np.unique(person[inside])), **_gap(right, inside, weights, len(groups))})
     return pd.DataFrame(rows)
 
-
+# %% ../nbs/07b_probes.ipynb #cb3adda3
 def _gap(right: np.ndarray, inside: np.ndarray, weights: np.ndarray, looks: int) -> dict[str, float]:
     "Accuracy of a group and its distance to the other films, with intervals"
     with np.errstate(invalid="ignore"):  # a resample may hold nobody of a small group
@@ -284,5 +284,6 @@ def plot_failures(
         ax.axis("off")
     for ax, i in zip(axes.flat, chosen):
         ax.imshow(films.images[i], cmap="gray", vmin=0, vmax=255)
-        ax.set_title(f"{films.classes[predictions.targets[i]]},\nsaid {films.classes[said[i]]} {sure[i]:.0%}", fontsize=8)
+        truth, answer = films.classes[predictions.targets[i]], films.classes[said[i]]
+        ax.set_title(f"{truth},\nsaid {answer} {sure[i]:.0%}", fontsize=8)
     return figure

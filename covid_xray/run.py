@@ -58,7 +58,7 @@ def file_facts_accuracy(
     tree.fit(facts[train], labels[train])
     return float(tree.score(facts[test], labels[test]))
 
-
+# %% ../nbs/06b_run.ipynb #cfede44d
 def file_facts(
     table: pd.DataFrame,  # a record table
 ) -> pd.DataFrame:  # float, columns width, height, bytes; NaN where unknown

@@ -1,4 +1,4 @@
-"""Explorer of chapter 7: the twin against sums by hand, a panel that answers, errors that name names; then in a browser."""
+"""Explorer of chapter 7: the twin against sums by hand, a panel that answers, errors that name names."""
 from __future__ import annotations
 
 import io
@@ -24,7 +24,8 @@ PICTURE_BYTES = "async e => Array.from(new Uint8Array(await (await fetch(e.src))
 def results() -> pd.DataFrame:
     rows = [("leak", "network", s, seed, 0.8 + s / 10 + seed / 100, 0.6) for s in (0.5, 1.0) for seed in range(3)]
     rows += [("leak", "logistic", 1.0, seed, 0.7 - seed / 10, 0.6 + seed / 100) for seed in range(3)]
-    rows += [("other", "tree", 1.0, seed, 0.5 + seed / 100, 0.6) for seed in range(3)] + [("one", "tree", 1, 0, 0.9, 0.5)]
+    rows += [("other", "tree", 1.0, seed, 0.5 + seed / 100, 0.6) for seed in range(3)]
+    rows += [("one", "tree", 1.0, 0, 0.9, 0.5)]
     return pd.DataFrame(rows, columns=["pitfall", "model", "strength", "seed", "leaked", "honest"])
 
 

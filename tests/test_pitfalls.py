@@ -1,4 +1,4 @@
-"""Chapter 7 against what is known: who stands on which side of each switch, formulas by hand, scikit-learn and SciPy."""
+"""Chapter 7 against what is known: who stands on which side of a switch, formulas by hand, and SciPy."""
 from __future__ import annotations
 
 import math

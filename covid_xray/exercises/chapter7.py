@@ -1,4 +1,4 @@
-"Exercises of chapter 7, pitfalls: judged against NumPy, scikit-learn and sums over all cases, on inputs nobody has seen"
+"Exercises of chapter 7, pitfalls: judged against scikit-learn and sums over all cases, on inputs nobody has seen"
 from __future__ import annotations
 
 from collections import Counter
@@ -67,7 +67,8 @@ def _judge_rule(answer: Any) -> str | None:
 
     right = score()
     rng = np.random.default_rng(72)
-    drawn = [rng.choice(list(letters), n).tolist() for letters, n in (("uvw", 30), ("ab", 30), ("uvwx", 25), ("ab", 25))]
+    drawn = [rng.choice(list(letters), n).tolist() 
+             for letters, n in (("uvw", 30), ("ab", 30), ("uvwx", 25), ("ab", 25))]
     cases = [(["l", "l", "r", "r", "r"], ["n", "n", "c", "c", "n"], ["l", "r", "r", "x"], ["n", "c", "n", "n"]),
              (["u", "u", "v"], ["b", "a", "b"], ["u", "u", "v", "z"], ["a", "b", "b", "b"]),
              (["u", "u", "u", "v", "v"], list("aaabb"), ["v", "u", "v"], list("bab")), tuple(drawn)]

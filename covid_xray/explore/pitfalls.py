@@ -27,7 +27,7 @@ def find_rows(
     pitfall: str,  # a name in the results
     model: str,  # a model it was measured with
     strength: float,  # a strength it was measured at
-    results: pd.DataFrame | None = None,  # columns pitfall, model, strength, seed, leaked, honest; None: the shipped ones
+    results: pd.DataFrame | None = None,  # as of `read_results`; None takes the shipped ones
 ) -> pd.DataFrame:  # one row a seed
     "Find one experiment among the stored results. Raises ValueError naming what there is"
     rows = read_results() if results is None else results
