@@ -22,8 +22,8 @@ from sklearn.tree import DecisionTreeClassifier
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['DISCLAIMER', 'file_facts_accuracy', 'write_report', 'explanation_sheet', 'train_run', 'evaluate_run', 'read_films',
-           'predict_files', 'explain_files', 'prepare']
+__all__ = ['DISCLAIMER', 'file_facts_accuracy', 'file_facts', 'write_report', 'explanation_sheet', 'train_run', 'evaluate_run',
+           'read_films', 'predict_files', 'explain_files', 'prepare']
 
 # %% ../nbs/06b_run.ipynb #52f41101
 import covid_xray
@@ -43,13 +43,13 @@ from .training import History, fit, plot_history
 # %% ../nbs/06b_run.ipynb #73b125a8
 DISCLAIMER = "Research and teaching only. Not a medical device, not for diagnosis."
 
-# %% ../nbs/06b_run.ipynb #f167bb6d
+# %% ../nbs/06b_run.ipynb #fe658f5f
 def file_facts_accuracy(
     table: pd.DataFrame,  # a record table with `split` filled and the file facts of the original files
     seed: int = 0,  # of the tree
 ) -> float:  # accuracy on the test part, 0..1; NaN where the facts of most files are unknown
     "How often a decision tree that reads only width, height and bytes of the files names the class of a test film"
-    facts = _file_facts(table).dropna()
+    facts = file_facts(table).dropna()
     labels, parts = table.loc[facts.index, "label"].astype(str), table.loc[facts.index, "split"]
     train, test = parts == "train", parts == "test"
     if len(facts) < len(table) / 2 or not train.any() or not test.any():
@@ -58,8 +58,10 @@ def file_facts_accuracy(
     tree.fit(facts[train], labels[train])
     return float(tree.score(facts[test], labels[test]))
 
-
-def _file_facts(table: pd.DataFrame) -> pd.DataFrame:  # float, columns width, height, bytes; NaN where unknown
+# %% ../nbs/06b_run.ipynb #cfede44d
+def file_facts(
+    table: pd.DataFrame,  # a record table
+) -> pd.DataFrame:  # float, columns width, height, bytes; NaN where unknown
     "The facts in the table, and where it has none (films of your own) those of the files themselves"
     facts = table[["width", "height", "bytes"]].astype("Float64").astype(float)
     for i in facts.index[facts.isna().any(axis=1)]:
