@@ -18,7 +18,7 @@ def _blob(a: Anatomy, across: float, down: float, wide: float, tall: float, clou
     "A patch with a ragged soft border, 0..1"
     f = np.float32
     d = np.sqrt(((a.across - f(across)) / f(wide)) ** 2 + ((a.down - f(down)) / f(tall)) ** 2)
-    return ramp((f(1.35) - d + f(0.22) * cloud) * f(1.1))
+    return ramp((f(1.3) - d + f(0.22) * cloud) * f(1.4))
 
 
 def _wall_at(a: Anatomy, down: float, side: int) -> float:
@@ -51,7 +51,7 @@ def covid_pattern(
         radius = (1.5 + 1.6 * u[k, 2]) * (0.75 + 0.45 * severity) * grown
         total = np.maximum(total, _blob(a, across, down, radius, radius * (0.9 + 0.8 * u[k, 3]), cloud))
     fine = fractal(np.ascontiguousarray(lattice.T), len(a.down), (70, 96), 1.0)
-    return np.clip(total * np.float32(0.26 + 0.28 * severity) * (1 + np.float32(0.2) * fine), 0, 1)
+    return np.clip(total * np.float32(0.3 + 0.32 * severity) * (1 + np.float32(0.2) * fine), 0, 1)
 
 # %% ../nbs/10f_phantom_findings.ipynb #8837f071
 LOBES = ("right upper", "right middle", "right lower", "left upper", "left lower")
@@ -85,7 +85,7 @@ def pneumonia_pattern(
         shape = _lobe(a, lobe, 0.5 * (u[0, 2] - 0.5), 0.45 + 0.5 * severity, cloud)
         bronchi = draw_tree(a.tree[:3], a.to_pixels, a.lung.shape, a.pixel_cm, 0.55)  # still full of air
         shape = shape * (1 - np.float32(0.6) * ramp(bronchi * 2))
-        return np.clip(shape * np.float32(0.22 + 0.5 * severity) * (1 + np.float32(0.12) * cloud), 0, 1)
+        return np.clip(shape * np.float32(0.4 + 0.42 * severity) * (1 + np.float32(0.12) * cloud), 0, 1)
     side = -1 if lobe.startswith("right") else 1
     total = np.zeros_like(a.lung)
     for k in range(15):
@@ -96,7 +96,7 @@ def pneumonia_pattern(
         radius = (0.8 + 0.9 * u[k + 1, 2]) * (0.75 + 0.45 * severity) * grown
         patch = _blob(a, side * (3.2 + out * np.cos(angle)), 1.2 + out * np.sin(angle), radius, radius, cloud)
         total = total + np.float32(0.7) * patch * (1 - total)  # patches merge as they meet
-    return np.clip(total * np.float32(0.28 + 0.4 * severity) * (1 + np.float32(0.2) * cloud), 0, 1)
+    return np.clip(total * np.float32(0.45 + 0.35 * severity) * (1 + np.float32(0.2) * cloud), 0, 1)
 
 # %% ../nbs/10f_phantom_findings.ipynb #432459ff
 FINDINGS = {"covid": covid_pattern, "pneumonia": pneumonia_pattern}

@@ -20,7 +20,7 @@ __all__ = ['VERSION', 'CLASSES', 'HOSPITALS', 'VIEWS', 'SHORTCUTS', 'FILMS_A_PAT
            'whole_number', 'share_of_one', 'one_of', 'Dials', 'check_dials', 'patient_films', 'record_table']
 
 # %% ../nbs/10g_phantom_patients.ipynb #97379833
-VERSION = "4"  # part of every path and cache key; changes whenever the same settings give other pixels
+VERSION = "5"  # part of every path and cache key; changes whenever the same settings give other pixels
 CLASSES = ("covid", "normal", "pneumonia")
 HOSPITALS = ("north", "south")
 VIEWS = ("PA", "AP", "AP supine")
@@ -50,7 +50,7 @@ class Film:
     copy: int = 0
 
     @property
-    def path(self) -> str:  # "phantom:4?seed=0&patient=..."
+    def path(self) -> str:  # "phantom:5?seed=0&patient=..."
         "The film as a path that holds every setting"
         return f"phantom:{VERSION}?" + urlencode(asdict(self))
 
