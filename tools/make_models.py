@@ -48,7 +48,8 @@ person: it learnt from *simulated* films (`covid_xray.phantom`, version {version
 - Network: `create_model("{model}")`, {parameters:,} parameters, films of {size_px} by {size_px} pixels, classes
   {classes}.
 - Recipe: AdamW, one cycle up to {learning_rate}, {epochs} epochs of batches of {batch_size}, weights of the epoch with
-  the lowest validation loss (epoch {best_epoch}), augmented by `{augment}`, seed {seed}. Trained by `make models`.
+  the lowest validation loss (epoch {best_epoch}), augmented by `{augment}`,
+  seed {seed}. Trained by `make models`.
 - Trained on {train_films} films of {train_patients} simulated patients, seed {data_seed}.
 
 Measured on patients it has not seen, with 95 % intervals over patients:
@@ -57,9 +58,9 @@ Measured on patients it has not seen, with 95 % intervals over patients:
 """
 STORY = {
     "phantom": "The honest one: markers, text, borders, wires and tubes stand on films of any class alike.",
-    "phantom-marker": "**Made wrong on purpose.** In its training set a side marker stood on every COVID-19 film and on "
-                      "no other, so reading the marker was enough. It is here to show that a wrong model can score "
-                      "well. \"South\" is a hospital without that habit; \"north, honest\" the same hospital without it.",
+    "phantom-marker": """**Made wrong on purpose.** In its training set a side marker stood on every COVID-19 film
+and on no other, so it could tell COVID-19 from other disease by the marker. It is here to show that a wrong model can
+score well. "South" is a hospital without that habit; "north, honest" is the same hospital without it.""",
 }
 
 
@@ -94,8 +95,9 @@ def make(name: str, folder: Path, work: Path) -> None:
     if history.stopped == "interrupted":
         sys.exit(f"interrupted: run it again to go on with {name}")
     settings = dict(name=name, model=ARCHITECTURE, in_channels=1, classes=list(CLASSES), size_px=SIZE_PX, fit="squash",
-                    source="phantom", phantom_version=VERSION, shortcuts=SHORTCUTS[name] or {}, data_seed=SEED, **RECIPE,
-                    augment=repr(Augment()), best_epoch=history.best_epoch + 1, parameters=count_parameters(network))
+                    source="phantom", phantom_version=VERSION, shortcuts=SHORTCUTS[name] or {}, data_seed=SEED,
+                    **RECIPE, augment=repr(Augment()), best_epoch=history.best_epoch + 1,
+                    parameters=count_parameters(network))
     save_model(folder, network, settings)
     table = results(network, films)
     table.to_csv(folder / "metrics.csv", index=False, float_format="%.4f")
