@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['affine_matrices', 'bend_batch', 'Augment']
+__all__ = ['affine_matrices', 'bend_batch', 'blur_batch', 'cutout_batch', 'mixup_batch', 'Augment', 'share_in_frame']
 
 # %% ../nbs/02_augmentation.ipynb #9c862626
 def affine_matrices(
@@ -38,10 +38,53 @@ def bend_batch(
     grid = F.affine_grid(matrices.to(images), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
-# %% ../nbs/02_augmentation.ipynb #aa8ee672
+# %% ../nbs/02_augmentation.ipynb #7dcf1332
+def blur_batch(
+    images: Tensor,  # float [B, C, H, W]
+    sigmas: Tensor,  # float [B], standard deviation of the bell curve in pixels; 0 leaves a film as it is
+) -> Tensor:  # float [B, C, H, W]
+    "Blur each film by its own Gaussian, cut off at four standard deviations; the rim is continued outwards"
+    sigmas = sigmas.to(images).clamp(min=1e-3)
+    reach = (4 * sigmas + 0.5).long().unsqueeze(1)
+    offsets = torch.arange(-int(reach.max()), int(reach.max()) + 1, device=images.device)
+    weights = torch.exp(-((offsets / sigmas.unsqueeze(1)) ** 2) / 2) * (offsets.abs() <= reach)
+    weights = (weights / weights.sum(1, keepdim=True)).view(len(images), 1, 1, -1)
+    rows = F.pad(images, [int(reach.max())] * 4, mode="replicate").transpose(0, 1)  # films become channels
+    rows = F.conv2d(rows, weights, groups=len(images))
+    return F.conv2d(rows, weights.transpose(2, 3), groups=len(images)).transpose(0, 1)
+
+# %% ../nbs/02_augmentation.ipynb #e2cd8a01
+def cutout_batch(
+    images: Tensor,  # float [B, C, H, W]
+    generators: list[np.random.Generator],  # B of them, one a film
+    side: float,  # of the square, in parts of the film's height, 0 to 1
+) -> Tensor:  # float [B, C, H, W], a new tensor
+    "Cover a square of each film with its mean grey, the middle anywhere on the film (DeVries & Taylor, arXiv 1708.04552)"
+    height, width = images.shape[2:]
+    middles = torch.tensor(np.stack([g.uniform(0, 1, 2) for g in generators])).to(images)
+    rows = (torch.arange(height).to(images) + 0.5 - middles[:, :1] * height).abs() < side * height / 2
+    columns = (torch.arange(width).to(images) + 0.5 - middles[:, 1:] * width).abs() < side * height / 2
+    covered = rows[:, None, :, None] & columns[:, None, None, :]
+    return torch.where(covered, images.mean((2, 3), keepdim=True), images)
+
+# %% ../nbs/02_augmentation.ipynb #36edf388
+def mixup_batch(
+    images: Tensor,  # float [B, C, H, W]
+    targets: Tensor,  # int64 [B], class of each film
+    generators: list[np.random.Generator],  # B of them, one a film
+    *,
+    alpha: float = 0.4,  # of the Beta distribution; small values mostly leave one film nearly pure
+    n_classes: int = 3,  # columns of the soft targets
+) -> tuple[Tensor, Tensor]:  # mixed films float [B, C, H, W], soft targets float [B, n_classes], rows adding up to 1
+    "Mix each film, and its label, with the one before it in the batch (Zhang and others 2018, arXiv 1710.09412)"
+    share = torch.tensor([g.beta(alpha, alpha) for g in generators]).to(images).unsqueeze(1)
+    labels, pixels = F.one_hot(targets, n_classes).to(images), share[:, :, None, None]
+    return (pixels * images + (1 - pixels) * images.roll(1, 0), share * labels + (1 - share) * labels.roll(1, 0))
+
+# %% ../nbs/02_augmentation.ipynb #5ec1adce
 @dataclass(frozen=True)
 class Augment:
-    """Random turn, scale, shift, brightness, contrast, gamma and noise, each film by a generator of its own.
+    """Random turn, scale, shift, brightness, contrast, gamma, blur, noise and cutout, each film by its own generator.
 
     Raises ValueError for a dial out of range.
     """
@@ -54,10 +97,12 @@ class Augment:
     gamma: float = 0.25  # largest change of the exponent, as a logarithm: 0.25 is 0.78 to 1.28
     noise: float = 0.02  # largest standard deviation of the noise, of the full range
     flip: float = 0.0  # probability of a flip left to right; leave it at 0 unless sides don't matter
+    blur: float = 0.0  # largest standard deviation of the blur, in parts of the picture's side
+    cutout: float = 0.0  # side of the square that is covered, in parts of the picture's side
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 <= value < {"degrees": 181, "scale": 1, "flip": 1.0001}.get(name, 2):
+            if not 0 <= value < {"degrees": 181, "scale": 1, "flip": 1.0001, "blur": 1, "cutout": 1}.get(name, 2):
                 raise ValueError(f"{name}={value} is out of range: 0 switches it off, see the class for the units")
 
     def __call__(
@@ -77,7 +122,22 @@ class Augment:
         light, stretch, bend = (dial.to(images.device).view(-1, 1, 1, 1) for dial in (light, stretch, bend))
         result = result.clamp_(0, 1).pow_(torch.exp(bend * self.gamma))
         result = (result - 0.5) * (1 + stretch * self.contrast) + 0.5 + light * self.brightness
+        if self.blur:
+            widths = torch.tensor([abs(g.uniform(-1, 1)) for g in generators])
+            result = blur_batch(result, widths * self.blur * images.shape[2])
         if self.noise:
             specks = np.stack([g.standard_normal(images.shape[1:], dtype=np.float32) for g in generators])
             result += torch.from_numpy(specks).to(result) * (grain.abs() * self.noise).to(result).view(-1, 1, 1, 1)
-        return result.clamp_(0, 1)
+        result = result.clamp_(0, 1)
+        return cutout_batch(result, generators, self.cutout) if self.cutout else result
+
+# %% ../nbs/02_augmentation.ipynb #ca7ce8a9
+def share_in_frame(
+    masks: Tensor,  # [B, 1, H, W], 1 or True where something is
+    matrices: Tensor,  # float [B, 2, 3], as `bend_batch` takes them
+) -> Tensor:  # float [B], 0 to 1; NaN where a mask is empty
+    "Share of each mask's pixels whose middles are still on the film after bending; growing or shrinking loses nothing"
+    last_row = torch.tensor([0.0, 0.0, 1.0]).to(matrices).expand(len(matrices), 1, 3)
+    back = torch.linalg.inv(torch.cat([matrices, last_row], 1))[:, :2]
+    inside = (F.affine_grid(back, list(masks.shape), align_corners=False).abs() <= 1).all(-1).unsqueeze(1)
+    return (masks * inside).sum((1, 2, 3)) / masks.sum((1, 2, 3))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['wilson', 'patients_needed', 'clusters', 'draw_weights', 'weighted_areas', 'bootstrap', 'metrics_table_with_intervals',
-           'plot_roc_band', 'paired_difference', 'delong']
+           'plot_roc_band', 'paired_difference', 'patients_to_compare', 'delong']
 
 # %% ../nbs/05b_intervals.ipynb #ab44a69a
 def wilson(
@@ -223,6 +223,26 @@ def paired_difference(
     names = names.assign(first=tables[0], second=tables[1], value=tables[1] - tables[0])
     values = [bootstrap(p, resamples=resamples, seed=seed) for p in (first, second)]
     return _interval_rows(names, {key: values[1][key] - values[0][key] for key in values[0]}, level, clusters(first))
+
+# %% ../nbs/05b_intervals.ipynb #3c73302e
+def patients_to_compare(
+    difference: float,  # accuracy (or sensitivity) of one model minus that of the other, above 0 to `disagreement`
+    disagreement: float,  # share of patients on whom exactly one of the two is right, up to 1
+    *,
+    power: float = 0.8,  # chance that the study shows the difference, above 0.5 and below 1
+    level: float = 0.95,  # level of the interval that must exclude zero
+) -> int:  # patients, one answer each; for a sensitivity count only those with the disease
+    """Patients for a paired comparison of two models (Connor 1987, Biometrics 43:207).
+
+    A normal approximation: rough where it ends with fewer than about 20 patients on whom the models disagree. Raises
+    ValueError out of range.
+    """
+    if not (0 < difference <= disagreement <= 1 and 0.5 < power < 1):
+        raise ValueError(f"need 0 < difference ({difference}) <= disagreement ({disagreement}) <= 1 and a power "
+                         f"between 0.5 and 1 (got {power})")
+    surprise, safety = NormalDist().inv_cdf((1 + level) / 2), NormalDist().inv_cdf(power)
+    reach = surprise * disagreement**0.5 + safety * (disagreement - difference**2) ** 0.5
+    return int(np.ceil((reach / difference) ** 2))
 
 # %% ../nbs/05b_intervals.ipynb #1ef1f01b
 def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

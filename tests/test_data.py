@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from covid_xray import phantom
 from covid_xray.data import Radiographs, UnreadableFilm, read_radiograph, resize
 from covid_xray.records import record_table
 
@@ -211,7 +213,7 @@ def test_the_cache_is_reused_and_never_stale(folder):
 def test_a_half_written_cache_is_never_read(folder, monkeypatch):
     cache, paths = folder / "cache", [folder / f"{i}.png" for i in range(6)]
 
-    def power_cut(*_):
+    def power_cut(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("covid_xray.data._decode_into", power_cut)
@@ -244,3 +246,59 @@ def test_parts_selections_and_batches(folder):
     assert np.array_equal(np.round(images[0, 0].numpy() * 255), films.images[5])
     with pytest.raises(ValueError, match="'valid'"):
         films.part("valid")
+
+
+def darker(film, by=2):
+    return film // by
+
+
+def narrow(film):
+    return film[:, 10:30]
+
+
+def refuse_light(film):
+    if film.mean() > 200:
+        raise ValueError("too light to prepare")
+    return film
+
+
+def test_films_are_prepared_before_they_are_resized(folder):
+    table = table_of([folder / "0.png", folder / "1.png"])
+    prepared = Radiographs(table, 20, prepare=narrow, progress=False)
+    for path, image in zip(table["path"], prepared.images):
+        assert np.array_equal(image, resize(read_radiograph(path)[:, 10:30], 20))
+    drawn = pd.DataFrame({"path": phantom.teaching_table()["path"][:2], "label": phantom.teaching_table()["label"][:2]})
+    image = Radiographs(drawn, 64, prepare=darker, progress=False).images[0]
+    assert np.array_equal(image, resize(read_radiograph(drawn["path"][0]) // 2, 64))
+
+
+def test_what_was_prepared_otherwise_never_comes_from_the_cache(folder):
+    table, cache = table_of([folder / "0.png"]), folder / "prepared"
+
+    def built(prepare) -> int:
+        return int(Radiographs(table, 32, cache, prepare=prepare, progress=False).images.astype(int).sum())
+
+    plain, half, third = built(None), built(darker), built(partial(darker, by=3))
+    assert plain > half > third and [built(None), built(darker), built(partial(darker, by=3))] == [plain, half, third]
+    versions = {}
+    for factor in (4, 5):  # the same name in the same place, edited
+        exec(f"def edited(film):\n    return film // {factor}", versions)
+        assert built(versions["edited"]) == (read_into(folder / "0.png", factor))
+    hidden = 7
+    with pytest.raises(ValueError, match="partial.*or no cache"):
+        built(lambda film: film // hidden)
+
+
+def read_into(path: Path, factor: int) -> int:
+    return int(resize(read_radiograph(path) // factor, 32).astype(int).sum())
+
+
+def test_what_cannot_be_prepared_is_set_aside_by_name(folder):
+    Image.fromarray(np.full((60, 60), 250, np.uint8)).save(folder / "light.png")
+    table = table_of([folder / "0.png", folder / "light.png"])
+    films = Radiographs(table, 32, prepare=refuse_light, progress=False)
+    assert len(films) == 1 and films.skipped["reason"][0] == "prepare=refuse_light: too light to prepare"
+    with pytest.raises(ValueError, match=r"prepare=<lambda> gave float64 \(60, 80\); uint8 \[H,W\]"):
+        Radiographs(table.head(1), 32, prepare=lambda film: film / 255, progress=False)
+    with pytest.raises(UnreadableFilm, match="refuse_light"):
+        Radiographs(table, 32, prepare=partial(refuse_light), strict=True, progress=False)

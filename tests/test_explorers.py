@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import browsing
-from covid_xray.explore import augmentation, cnn, data, parts
+from covid_xray.explore import augmentation, cnn, data, metrics, parts
 from covid_xray.explore import phantom as explorer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,12 +84,13 @@ def test_phantom_explorer_in_voila(notebook: Path, page, tmp_path: Path) -> None
         check_severity_slider(page)
 
 
-# ---- chapters 1 to 3: their panels in one notebook, so that one server opens them all ----
+# ---- chapters 1 to 5: their panels in one notebook, so that one server opens them all ----
 
 MOVES = [  # explorer, slider, steps to the right, what the numbers say before and after, by the text twin
     (data, "number", 2, data.describe, {"number": 1}, {"number": 3}),
     (augmentation, "degrees", 4, augmentation.describe, {}, {"degrees": 4}),
     (cnn, "film", 3, cnn.describe, {}, {"film": 3}),
+    (metrics, "threshold", 5, metrics.describe, {}, {"threshold": 0.55}),
 ]
 
 

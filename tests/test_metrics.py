@@ -290,6 +290,24 @@ def test_patients_needed_is_the_smallest_number(share, half_width):
     assert reach(n) <= half_width and (n == 1 or reach(n - 1) > half_width)
 
 
+@pytest.mark.parametrize("difference, disagreement, power", [(0.04, 0.1, 0.8), (0.1, 0.2, 0.9), (0.02, 0.08, 0.8)])
+def test_patients_to_compare_reach_their_power(difference, disagreement, power):
+    "The exact power of McNemar's test: wins among a binomial number of disagreements"
+    from scipy.stats import binom
+
+    n = intervals.patients_to_compare(difference, disagreement, power=power)
+    reached = 0.0
+    for unlike in range(1, n + 1):
+        wins = np.arange(unlike + 1)
+        shown = (2 * wins - unlike) / unlike**0.5 > 1.959964
+        chance = binom.pmf(wins, unlike, (disagreement + difference) / 2 / disagreement)[shown].sum()
+        reached += binom.pmf(unlike, n, disagreement) * chance
+    assert reached == pytest.approx(power, abs=0.03)
+    for wrong in ((0, 0.1, 0.8), (0.2, 0.1, 0.8), (0.1, 1.2, 0.8), (0.1, 0.2, 0.5), (0.1, 0.2, 1)):
+        with pytest.raises(ValueError, match="disagreement"):
+            intervals.patients_to_compare(*wrong[:2], power=wrong[2])
+
+
 def test_paired_difference():
     first = said(300, 300, seed=1)
     rng = np.random.default_rng(2)

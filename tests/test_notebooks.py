@@ -105,13 +105,3 @@ def test_a_failing_chapter_is_told(tmp_path: Path) -> None:
     run = run_chapters.execute(path)
     assert "ValueError: told" in run.error
     assert 0.2e9 < run.peak_bytes < 2e9
-
-
-def test_the_same_chapter_runs_on_real_films(real_data: Path) -> None:
-    "Unedited: only the environment says where films come from"
-    env = {"COVID_XRAY_SOURCE": "darkcovidnet", "COVID_XRAY_ROOT": str(real_data / "darkcovidnet")}
-    run = run_chapters.execute(ROOT / "nbs" / "01_data.ipynb", env)
-    assert not run.error, run.error
-    printed = "".join("".join(o.get("text", "")) for c in run.notebook.cells for o in c.get("outputs", []))
-    figures = sum("image/png" in o.get("data", {}) for c in run.notebook.cells for o in c.get("outputs", []))
-    assert "1125 films in" in printed and figures >= 3

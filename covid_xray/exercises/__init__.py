@@ -17,7 +17,7 @@ import pandas as pd
 
 __all__ = ["Exercise", "check", "exercises", "progress"]
 
-_CHAPTERS = (1, 2, 3, 4)
+_CHAPTERS = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)

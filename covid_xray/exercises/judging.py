@@ -10,13 +10,19 @@ __all__ = ["hint_for", "matches"]
 
 
 def matches(
-    got: Any,  # a number, list, array or tensor
+    got: Any,  # a number, list, array or tensor, with or without gradients
     wanted: Any,  # likewise
     tolerance: float = 1e-5,  # largest difference allowed, absolute
-) -> bool:  # whether shape and values agree
-    "Compare two answers by their numbers, whatever they are kept in; NaN agrees with nothing"
-    got, wanted = np.asarray(got, dtype=float), np.asarray(wanted, dtype=float)
-    return got.shape == wanted.shape and bool((np.abs(got - wanted) <= tolerance).all())
+    relative: float = 0.0,  # what is allowed on top of it, as a share of the number wanted
+    nan_agrees: bool = False,  # whether NaN agrees with itself
+) -> bool:  # whether shape and values agree; what isn't made of numbers doesn't
+    "Compare two answers by their numbers, whatever they are kept in"
+    try:
+        x, y = (np.asarray(value.detach() if hasattr(value, "detach") else value, dtype=float)
+                for value in (got, wanted))
+    except (TypeError, ValueError):
+        return False
+    return x.shape == y.shape and np.allclose(x, y, rtol=relative, atol=tolerance, equal_nan=nan_agrees)
 
 
 def hint_for(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from covid_xray import phantom
-from covid_xray.augment import affine_matrices, bend_batch
+from covid_xray.augment import affine_matrices, bend_batch, share_in_frame
 from covid_xray.explore.parts import OUTLINES, assemble, import_ipywidgets, outlined
 
 if TYPE_CHECKING:
@@ -83,15 +83,8 @@ def share_kept(
     mask: np.ndarray,  # bool [H, W], something on the film
     matrix: np.ndarray,  # float [2, 3], see `find_matrix`
 ) -> float:  # 0 to 1; NaN for an empty mask
-    """Share of the mask's pixels that are still on the new film.
-
-    Each pixel's centre is sent to its new place, so that growing or shrinking alone loses nothing: areas would mislead.
-    """
-    height, width = mask.shape
-    rows, columns = np.nonzero(mask)
-    old = np.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1])
-    new = np.linalg.solve(matrix[:, :2].astype(float), old - matrix[:, 2:])
-    return float((np.abs(new) <= 1).all(0).mean()) if len(rows) else float("nan")
+    "Share of the mask's pixels that are still on the new film; growing or shrinking alone loses nothing"
+    return float(share_in_frame(torch.tensor(mask)[None, None], torch.tensor(matrix)[None])[0])
 
 
 def _subject(image: np.ndarray | None, masks: Mapping[str, np.ndarray] | None) -> tuple[np.ndarray, dict]:
