@@ -31,7 +31,7 @@ from covid_xray.training import fit  # noqa: E402
 
 SHORTCUTS = {"phantom": None, "phantom-marker": {"marker": 1.0}}
 RECIPE = {"epochs": 20, "batch_size": 32, "learning_rate": 2e-3, "seed": 0}
-ARCHITECTURE, SIZE_PX, SEED = "plain", 128, 0
+ARCHITECTURE, SIZE_PX, SEED = "residual", 128, 0
 
 CARD = """---
 license: apache-2.0
@@ -48,7 +48,8 @@ person: it learnt from *simulated* films (`covid_xray.phantom`, version {version
 - Network: `create_model("{model}")`, {parameters:,} parameters, films of {size_px} by {size_px} pixels, classes
   {classes}.
 - Recipe: AdamW, one cycle up to {learning_rate}, {epochs} epochs of batches of {batch_size}, weights of the epoch with
-  the lowest validation loss (epoch {best_epoch}), augmented by `{augment}`, seed {seed}. Trained by `make models`.
+  the lowest validation loss (epoch {best_epoch}), augmented by `{augment}`,
+  seed {seed}. Trained by `make models`.
 - Trained on {train_films} films of {train_patients} simulated patients, seed {data_seed}.
 
 Measured on patients it has not seen, with 95 % intervals over patients:
@@ -57,9 +58,9 @@ Measured on patients it has not seen, with 95 % intervals over patients:
 """
 STORY = {
     "phantom": "The honest one: markers, text, borders, wires and tubes stand on films of any class alike.",
-    "phantom-marker": "**Made wrong on purpose.** In its training set a side marker stood on every COVID-19 film and on "
-                      "no other, so reading the marker was enough. It is here to show that a wrong model can score "
-                      "well. \"South\" is a hospital without that habit; \"north, honest\" the same hospital without it.",
+    "phantom-marker": """**Made wrong on purpose.** In its training set a side marker stood on every COVID-19 film
+and on no other, so it could tell COVID-19 from other disease by the marker. It is here to show that a wrong model can
+score well. "South" is a hospital without that habit; "north, honest" is the same hospital without it.""",
 }
 
 
@@ -79,7 +80,8 @@ def results(network: torch.nn.Module, films: dict[str, Radiographs]) -> pd.DataF
     tables = []
     for part in (p for p in films if p not in ("train", "valid")):
         table = metrics_table_with_intervals(predict(network, films[part]), resamples=2000)
-        tables.append(table.assign(part=part))
+        shown = table["metric"].isin(("accuracy", "auroc", "recall"))
+        tables.append(table[shown].assign(part=part))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -93,8 +95,9 @@ def make(name: str, folder: Path, work: Path) -> None:
     if history.stopped == "interrupted":
         sys.exit(f"interrupted: run it again to go on with {name}")
     settings = dict(name=name, model=ARCHITECTURE, in_channels=1, classes=list(CLASSES), size_px=SIZE_PX, fit="squash",
-                    source="phantom", phantom_version=VERSION, shortcuts=SHORTCUTS[name] or {}, data_seed=SEED, **RECIPE,
-                    augment=repr(Augment()), best_epoch=history.best_epoch + 1, parameters=count_parameters(network))
+                    source="phantom", phantom_version=VERSION, shortcuts=SHORTCUTS[name] or {}, data_seed=SEED,
+                    **RECIPE, augment=repr(Augment()), best_epoch=history.best_epoch + 1,
+                    parameters=count_parameters(network))
     save_model(folder, network, settings)
     table = results(network, films)
     table.to_csv(folder / "metrics.csv", index=False, float_format="%.4f")
@@ -104,8 +107,8 @@ def make(name: str, folder: Path, work: Path) -> None:
 
 def card(settings: dict, train: Radiographs, table: pd.DataFrame) -> str:
     "The model card, made of what was measured"
-    rows = ["| films | metric | value | 95 % interval |", "|---|---|---|---|"]
-    rows += [f"| {r.part} ({r.films}) | {r.metric} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |"
+    rows = ["| films | metric | class | value | 95 % interval |", "|---|---|---|---|---|"]
+    rows += [f"| {r.part} ({r.films}) | {r.metric} | {r.label} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |"
              for r in table.itertuples()]
     facts = settings | {"classes": ", ".join(settings["classes"])}
     return CARD.format(**facts, version=settings["phantom_version"], story=STORY[settings["name"]],
