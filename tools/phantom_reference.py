@@ -39,7 +39,8 @@ def main() -> None:
     masks = phantom.masks(paths, SIZE_PX)
     packed = {f"mask_{name}": np.packbits(masks[name], axis=-1) for name in phantom.MASKS}
     REFERENCE.parent.mkdir(exist_ok=True)
-    np.savez_compressed(REFERENCE, version=phantom.VERSION, paths=paths, images=phantom.render(paths, SIZE_PX), **packed)
+    images = phantom.render(paths, SIZE_PX)
+    np.savez_compressed(REFERENCE, version=phantom.VERSION, paths=paths, images=images, **packed)
     print(f"{REFERENCE}: {len(paths)} films of version {phantom.VERSION}, {REFERENCE.stat().st_size / 1000:.0f} kB")
 
 

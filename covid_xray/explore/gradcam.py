@@ -236,7 +236,8 @@ def panel(
     models = _shipped(models)
     start = _state(models, settings)
     layers = list(dict.fromkeys([*_list_layers(models[start.network]), start.layer]))
-    choices = {"network": tuple(models), "marker": tuple(MARKERS), "class_asked": (OWN, *CLASSES), "method": METHODS, "layer": layers}
+    choices = {"network": tuple(models), "marker": tuple(MARKERS), "class_asked": (OWN, *CLASSES), "method": METHODS,
+               "layer": layers}
     controls: dict[str, Any] = {"film": widgets.IntSlider(value=start.film, min=0, max=FILMS - 1)}
     controls |= {name: widgets.Dropdown(options=some, value=getattr(start, name)) for name, some in choices.items()}
 
