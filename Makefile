@@ -34,7 +34,7 @@ help:
 	@echo "make bench        speed of what is slow, a table (about two minutes); BENCH_ARGS=\"--json FILE\" keeps it"
 	@echo "make models       train the small models that ship with the course; finished ones are left alone"
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
-	@echo "make sweeps       the trainings that chapter 4b compares; computes only what is missing (10 minutes from nothing)"
+	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      run every chapter and store its outputs, clean"
@@ -76,6 +76,7 @@ results: $(STAMP)
 
 sweeps: $(STAMP)
 	@$(BIN)/python tools/sweeps.py
+	@$(BIN)/python tools/leaks.py
 
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
