@@ -68,7 +68,8 @@ def test_scores_are_those_worked_another_way(models) -> None:
     films = explorer._films(explorer.RINGED)
     images = torch.from_numpy(films.images[:, None] / np.float32(255))
     maps = explain(models["one"], images, 0, method="layercam", layer="features.1").maps
-    words = explorer.describe(models, film=3, marker=explorer.RINGED, class_asked="covid", method="layercam", layer="features.1")
+    words = explorer.describe(models, film=3, marker=explorer.RINGED, class_asked="covid", method="layercam",
+                              layer="features.1")
     lesion, map = films.masks["lesions"][3], maps[3].astype(float)
     precision, recall, _ = precision_recall_curve(lesion.ravel(), map.ravel())
     average = -np.sum(np.diff(recall) * precision[:-1])

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ipywidgets import HBox
     from matplotlib.axes import Axes
 
-__all__ = ["FILMS", "MARKERS", "METHODS", "OWN", "RINGED", "SCORES", "SHIPPED", "describe", "panel", "plot_scores", "score_table"]
+__all__ = ["FILMS", "MARKERS", "METHODS", "OWN", "RINGED", "SCORES", "SHIPPED", "describe", "panel", "plot_scores",
+           "score_table"]
 
 FILMS, OTHERS, SIZE_PX = 16, 60, 128  # films to choose from, other films that the floors know, side in pixels
 METHODS = ("gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "saliency")  # one pass each, so quick
@@ -236,7 +237,8 @@ def panel(
     models = _shipped(models)
     start = _state(models, settings)
     layers = list(dict.fromkeys([*_list_layers(models[start.network]), start.layer]))
-    choices = {"network": tuple(models), "marker": tuple(MARKERS), "class_asked": (OWN, *CLASSES), "method": METHODS, "layer": layers}
+    choices = {"network": tuple(models), "marker": tuple(MARKERS), "class_asked": (OWN, *CLASSES), "method": METHODS,
+               "layer": layers}
     controls: dict[str, Any] = {"film": widgets.IntSlider(value=start.film, min=0, max=FILMS - 1)}
     controls |= {name: widgets.Dropdown(options=some, value=getattr(start, name)) for name, some in choices.items()}
 
