@@ -217,11 +217,12 @@ def check_panel(page) -> None:
     picture, text = page.locator(PICTURE).first, page.locator("pre", has_text="enrichment").first
     assert explorer.describe() in text.inner_text()
     handle = page.locator(".widget-slider", has_text="film").locator(".noUi-handle").first
+    network, marker = (page.locator(".widget-dropdown select").nth(place) for place in (0, 1))
     settings: dict = {"film": 2}
     moves = [
         ({}, lambda: [handle.focus(), *(page.keyboard.press("ArrowRight") for _ in range(2))]),
-        ({"network": "phantom-marker"}, lambda: page.locator("select").first.select_option("phantom-marker")),
-        ({"marker": explorer.RINGED}, lambda: page.locator("select").nth(1).select_option(explorer.RINGED)),
+        ({"network": "phantom-marker"}, lambda: network.select_option("phantom-marker")),
+        ({"marker": explorer.RINGED}, lambda: marker.select_option(explorer.RINGED)),
     ]
     for change, move in moves:
         before, settings = picture.evaluate(PICTURE_BYTES), settings | change

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ipywidgets import HBox
     from matplotlib.axes import Axes
 
-__all__ = ["FILMS", "MARKERS", "METHODS", "OWN", "RINGED", "SCORES", "SHIPPED", "describe", "panel", "plot_scores", "score_table"]
+__all__ = ["FILMS", "MARKERS", "METHODS", "OWN", "RINGED", "SCORES", "SHIPPED", "describe", "panel", "plot_scores",
+           "score_table"]
 
 FILMS, OTHERS, SIZE_PX = 16, 60, 128  # films to choose from, other films that the floors know, side in pixels
 METHODS = ("gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "saliency")  # one pass each, so quick
