@@ -29,10 +29,24 @@ from .data import Radiographs
 from .models import Predictions, load_model, predict, save_model
 
 # %% auto #0
-__all__ = ['Metric', 'History', 'plot_history', 'one_cycle', 'fit', 'Predictions', 'load_model', 'predict', 'save_model']
+__all__ = ['Metric', 'one_cycle', 'History', 'plot_history', 'fit', 'Predictions', 'load_model', 'predict', 'save_model']
 
 # %% ../nbs/04_training.ipynb #64197fcd
 _all_ = ["Predictions", "load_model", "predict", "save_model"]  # what training is for, so they are found here too
+
+# %% ../nbs/04_training.ipynb #9223c3e1
+def one_cycle(
+    step: int,  # which step, from 0
+    steps: int,  # how many in all
+    peak: float,  # the highest learning rate
+) -> float:  # the learning rate of this step
+    "Half a cosine up in the first 30 %, half a cosine down to nearly 0 (Smith 2018; the shape of torch's OneCycleLR)"
+    top = 0.3 * steps - 1
+    if step <= top:
+        start, end, share = peak / 25, peak, step / top
+    else:
+        start, end, share = peak, peak / 250_000, (step - top) / (steps - 1 - top)
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 # %% ../nbs/04_training.ipynb #102f48fa
 def _epoch_order(
@@ -160,20 +174,6 @@ def _validate(
     loss = float(-np.log(np.clip(of_truth, 1e-12, 1)).mean())
     further = {name: float(metric(said.targets, said.probabilities)) for name, metric in metrics.items()}
     return {"valid_loss": loss} | further
-
-# %% ../nbs/04_training.ipynb #9223c3e1
-def one_cycle(
-    step: int,  # which step, from 0
-    steps: int,  # how many in all
-    peak: float,  # the highest learning rate
-) -> float:  # the learning rate of this step
-    "Half a cosine up in the first 30 %, half a cosine down to nearly 0 (Smith 2018; the shape of torch's OneCycleLR)"
-    top = 0.3 * steps - 1
-    if step <= top:
-        start, end, share = peak / 25, peak, step / top
-    else:
-        start, end, share = peak, peak / 250_000, (step - top) / (steps - 1 - top)
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 # %% ../nbs/04_training.ipynb #a358fbdd
 def _check_films(train: Radiographs, valid: Radiographs) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from covid_xray.augment import Augment
 from covid_xray.cnn import create_model
 from covid_xray.data import Radiographs
+from covid_xray.learning_rate import find_learning_rate, suggested_rate
 from covid_xray.models import load_model, predict, save_model
 from covid_xray.records import record_table
 from covid_xray.training import fit, one_cycle
@@ -210,3 +211,52 @@ def test_a_damaged_model_is_refused(spoil, tmp_path):
 def test_a_missing_setting_is_named(tmp_path):
     with pytest.raises(ValueError, match="size_px"):
         save_model(tmp_path, create_model("plain"), {k: v for k, v in SETTINGS.items() if k != "size_px"})
+
+
+def test_the_finder_leaves_no_trace():
+    train, model = squares(60), network().eval()
+    weights, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    first = find_learning_rate(model, train, steps=30)
+    assert torch.equal(state, torch.random.get_rng_state()) and not model.training
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    torch.rand(5)
+    pd.testing.assert_frame_equal(find_learning_rate(model, train, steps=30), first, check_exact=True)
+
+
+def test_the_finder_is_plain_adamw_with_a_rising_rate():
+    "With all films in every batch and no dropout, chance is left out"
+    torch.manual_seed(0)
+    train, model = squares(30), nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 3))
+    twin, expected, average = copy.deepcopy(model), [], 0.0
+    optimiser = torch.optim.AdamW(twin.parameters(), weight_decay=0.1)
+    images, targets = train.batch(np.arange(30))
+    for i in range(20):
+        optimiser.param_groups[0]["lr"] = 1e-5 * 10**(2 * i / 19)
+        loss = F.cross_entropy(twin(images), targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        expected.append(loss.item())
+    table = find_learning_rate(model, train, lowest=1e-5, highest=1e-3, steps=20, batch_size=30, weight_decay=0.1)
+    assert table["loss"].to_numpy() == pytest.approx(np.array(expected), abs=1e-4)
+    for i, loss in enumerate(expected, 1):
+        average = 0.9 * average + 0.1 * loss
+        assert table["smooth"][i - 1] == pytest.approx(average / (1 - 0.9**i), abs=1e-4)
+
+
+def test_the_finder_ends_where_the_loss_flies_apart():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 3))
+    table = find_learning_rate(model, squares(30), highest=1e6, steps=60)
+    assert len(table) < 60 and table["smooth"].max() <= 3 * table["smooth"].min() + table["smooth"].iloc[0]
+    with pytest.raises(ValueError, match="at least 20, rising"):
+        find_learning_rate(model, squares(30), lowest=1, highest=0.1)
+
+
+def test_the_suggestion_is_where_three_quarters_of_the_fall_are_done():
+    rates = np.geomspace(1e-5, 1, 101)
+    smooth = np.interp(np.arange(101), [0, 20, 60, 80, 100], [1.1, 1.1, 0.3, 0.3, 2.0])
+    table = pd.DataFrame({"learning_rate": rates, "loss": smooth, "smooth": smooth})
+    assert suggested_rate(table) == pytest.approx(10**-2.5, rel=0.13)  # row 50, 30 of the slope's 40, or the next
+    with pytest.raises(ValueError, match="says nothing"):
+        suggested_rate(table.assign(smooth=1.05, loss=1.1))
