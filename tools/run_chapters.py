@@ -40,6 +40,12 @@ class Run:
     error: str | None  # the first failing cell and its traceback
 
 
+def resident_bytes(process: psutil.Process) -> int:
+    "Resident memory; what several processes share counts by its share where the system tells (Linux)"
+    found = process.memory_full_info()
+    return getattr(found, "pss", found.rss)
+
+
 class PeakMemory:
     "Watch a process and its children from a thread"
 
@@ -53,7 +59,7 @@ class PeakMemory:
         while not self.done.wait(0.2):
             try:
                 family = [self.process, *self.process.children(recursive=True)]
-                self.peak = max(self.peak, sum(p.memory_info().rss for p in family))
+                self.peak = max(self.peak, sum(resident_bytes(p) for p in family))
             except psutil.Error:  # a process of the family has just ended
                 continue
 
