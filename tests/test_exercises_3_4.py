@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor, nn
 
-from covid_xray import exercises
+from judged import AnswersAreJudged
+
 from covid_xray.cnn import convolve2d, receptive_field
 from covid_xray.exercises import chapter3, chapter4
 
@@ -376,55 +376,8 @@ WRONG: dict[str, list[tuple[Any, str]]] = {  # a mistake, and words of its hint
 }
 
 
-@pytest.fixture(autouse=True)
-def only_these_chapters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    "Nothing is remembered outside the test, and no global generator is moved by a check"
-    monkeypatch.setattr(exercises, "_CHAPTERS", (3, 4))
-    monkeypatch.setenv("COVID_XRAY_CACHE", str(tmp_path))
-
-
-def names_and(answers: dict[str, list]) -> list:
-    return [pytest.param(name, answer, id=f"{name}-{i}")
-            for name, some in answers.items() for i, answer in enumerate(some)]
-
-
-def test_every_exercise_has_its_answers() -> None:
-    names = [exercise.name for exercise in (*chapter3.EXERCISES, *chapter4.EXERCISES)]
-    assert names == list(RIGHT) == list(WRONG) == list(exercises.exercises())
-    assert all(len(RIGHT[name]) >= 2 and len(WRONG[name]) >= 4 for name in names)
-
-
-@pytest.mark.parametrize(("name", "answer"), names_and(RIGHT))
-def test_right_answers_pass(name: str, answer: Any, capsys: pytest.CaptureFixture) -> None:
-    state = torch.get_rng_state()
-    assert exercises.check(name, answer), capsys.readouterr().out
-    assert capsys.readouterr().out.endswith(": right.\n")
-    assert exercises.progress()["right"].sum() == 1
-    assert torch.equal(state, torch.get_rng_state())
-
-
-@pytest.mark.parametrize(("name", "mistake"), names_and(WRONG))
-def test_mistakes_fail_with_their_hint(name: str, mistake: tuple[Any, str], capsys: pytest.CaptureFixture) -> None:
-    answer, words = mistake
-    assert not exercises.check(name, answer)
-    assert words in capsys.readouterr().out
-    assert exercises.progress()["right"].sum() == 0
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_a_stub_is_not_started(name: str, capsys: pytest.CaptureFixture) -> None:
-    def stub(*arguments: Any) -> None:
-        raise NotImplementedError
-
-    assert not exercises.check(name, stub)
-    assert "not started yet" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_nonsense_is_told_and_never_raises(name: str) -> None:
-    for nonsense in (None, 3, "yes", lambda *a: None, lambda *a: "x", lambda *a: [], lambda *a: float("nan"),
-                     lambda *a: torch.zeros(3, 3), lambda *a: a[0], lambda: 1):
-        assert not exercises.check(name, nonsense)
+class TestChapters3And4(AnswersAreJudged):
+    chapters, right, wrong = {3: chapter3, 4: chapter4}, RIGHT, WRONG
 
 
 def test_the_numbers_worked_by_hand() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as reference
+
+from judged import AnswersAreJudged
 
 from covid_xray import exercises, intervals, metrics
 from covid_xray.exercises import chapter5
@@ -189,47 +190,8 @@ WRONG: dict[str, list[tuple[Any, str]]] = {  # a mistake, and words of its hint
 }
 
 
-@pytest.fixture(autouse=True)
-def only_this_chapter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    "Nothing is remembered outside the test"
-    monkeypatch.setattr(exercises, "_CHAPTERS", (5,))
-    monkeypatch.setenv("COVID_XRAY_CACHE", str(tmp_path))
-
-
-def names_and(answers: dict[str, list]) -> list:
-    return [pytest.param(name, answer, id=f"{name}-{i}")
-            for name, some in answers.items() for i, answer in enumerate(some)]
-
-
-def test_every_exercise_has_its_answers() -> None:
-    names = [exercise.name for exercise in chapter5.EXERCISES]
-    assert names == list(RIGHT) == list(WRONG) == list(exercises.exercises())
-    assert all(len(RIGHT[name]) >= 2 and len(WRONG[name]) >= 4 for name in names)
-
-
-@pytest.mark.parametrize(("name", "answer"), names_and(RIGHT))
-def test_right_answers_pass(name: str, answer: Any, capsys: pytest.CaptureFixture) -> None:
-    assert exercises.check(name, answer), capsys.readouterr().out
-    assert capsys.readouterr().out.endswith(": right.\n")
-    assert exercises.progress()["right"].sum() == 1
-
-
-@pytest.mark.parametrize(("name", "mistake"), names_and(WRONG))
-def test_mistakes_fail_with_their_hint(name: str, mistake: tuple[Any, str], capsys: pytest.CaptureFixture) -> None:
-    answer, words = mistake
-    assert not exercises.check(name, answer)
-    assert words in capsys.readouterr().out
-    assert exercises.progress()["right"].sum() == 0
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_a_stub_is_not_started(name: str, capsys: pytest.CaptureFixture) -> None:
-    def stub(*arguments: Any) -> None:
-        raise NotImplementedError
-
-    assert not exercises.check(name, stub)
-    assert "not started yet" in capsys.readouterr().out
-    assert exercises.progress()["right"].sum() == 0
+class TestChapter5(AnswersAreJudged):
+    chapters, right, wrong = {5: chapter5}, RIGHT, WRONG
 
 
 def test_progress_counts_the_chapter(monkeypatch: pytest.MonkeyPatch) -> None:

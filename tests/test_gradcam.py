@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from torch import nn
-from torch.nn import functional as F
 
 from covid_xray import gradcam, hooks
 from covid_xray.gradcam import Explanation, explain, overlay, plot_explanations
