@@ -59,7 +59,7 @@ Measured on patients it has not seen, with 95 % intervals over patients:
 STORY = {
     "phantom": "The honest one: markers, text, borders, wires and tubes stand on films of any class alike.",
     "phantom-marker": """**Made wrong on purpose.** In its training set a side marker stood on every COVID-19 film
-and on no other, so it could tell COVID-19 from other disease by the marker. It is here to show that a wrong model can
+and on no other, so reading the marker was enough. It is here to show that a wrong model can
 score well. "South" is a hospital without that habit; "north, honest" is the same hospital without it.""",
 }
 
