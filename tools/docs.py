@@ -48,6 +48,7 @@ def prepare() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(nbdev_filter.process(path)), encoding="utf-8")
     shutil.copyfile(ROOT / "nbs/nbdev.yml", PREPARED / "nbdev.yml")
+    shutil.copytree(ROOT / "nbs/images", PREPARED / "images")
     settings = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
     settings["website"]["sidebar"]["contents"] = sidebar()
     (PREPARED / "_quarto.yml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
