@@ -116,7 +116,8 @@ def add_finding(
     if finding == "normal" or severity <= 0:
         return np.zeros(a.lung.shape, bool)
     share = FINDINGS[finding](a, severity, rng)
-    inside = a.lungs * ramp((a.lung - 2) * np.float32(0.7))  # fades towards the rim of the lung fields, nil beyond
+    inside = ramp((a.lung - 2) * np.float32(0.7))  # fades towards the rim of the lung fields, nil beyond
+    inside[~a.lungs] = 0
     filled = share * np.minimum(a.lung, np.float32(DEPTH_CM[finding])) * inside
     a.lung, a.soft = a.lung - filled, a.soft + filled
     return (filled > 0.25) & a.lungs
