@@ -155,6 +155,10 @@ def _mediastinum(
 ) -> tuple[np.ndarray, np.ndarray]:
     "Thickness of the heart, and of all that stands between the lungs, cm"
     f, unfold = np.float32, t["aorta_unfold"]
+    heart, middle = np.zeros_like(x), np.zeros_like(x)
+    spare, strip = abs(turn) + max(abs(t["heart_shift"]), abs(t["spine_curve"])), 1.8 * t["mediastinum"]
+    window = box(x, y, (-max(4.2 * magnify, strip) - spare, max(8.9 * magnify, strip) + spare))
+    x = x[window]
     hx, hy = (x + turn - t["heart_shift"]) / magnify, (y - dome_left + f(4.9)) / magnify
     angle = np.deg2rad(t["heart_angle_deg"])
     along = (hx - f(2.5)) * np.cos(angle) + hy * np.sin(angle)
@@ -167,10 +171,11 @@ def _mediastinum(
     descending = f(2.2) * ramp(y + 4) * chord(((x - f(1.4) - f(0.5) * unfold - centre) / f(1.25)) ** 2)
     cava = f(3.4) * (ramp(y + 10) * ramp(3 - y)) * chord(((x + f(1.6) + turn) / f(1.5)) ** 2)
     strip = np.abs(x - f(0.5) * centre + f(0.5) * turn) / (t["mediastinum"] * (1 + f(0.35) * ramp((-y - 6) / 5)))
-    middle = f(8.5) * (1 - f(0.35) * ramp((-y - 5) / 6)) * ramp((f(1.3) - strip) * f(1.25))
+    centre_strip = f(8.5) * (1 - f(0.35) * ramp((-y - 5) / 6)) * ramp((f(1.3) - strip) * f(1.25))
     column = f(2.4) * chord(((x - centre) / f(2.3)) ** 2)
-    heart = union(ventricle, atrium)
-    return heart, union(heart, trunk, middle, knob) + np.maximum(descending, cava) + column
+    heart[window] = union(ventricle, atrium)
+    middle[window] = union(heart[window], trunk, centre_strip, knob) + np.maximum(descending, cava) + column
+    return heart, middle
 
 # %% ../nbs/10e_phantom_anatomy.ipynb #8fd35034
 def _airways_and_gas(
@@ -273,11 +278,7 @@ def build_anatomy(
     body, breast = _outside(x, y, level, depth, t, ap, turn)
     room = depth * chord(lateral * lateral * np.sqrt(lateral)) * (ramp((1 - level) * 9) * (level > 0))
     dome_left, bowl = _diaphragm(x, y, t, breath)
-    heart, middle = np.zeros_like(x), np.zeros_like(x)
-    magnify = np.float32(1.14 if ap else 1.0) * t["heart_scale"]
-    spare, strip = abs(turn) + max(abs(t["heart_shift"]), abs(t["spine_curve"])), 1.8 * t["mediastinum"]
-    window = box(x, y, (-max(4.2 * magnify, strip) - spare, max(8.9 * magnify, strip) + spare))
-    heart[window], middle[window] = _mediastinum(x[window], y, t, magnify, turn, dome_left, centre)
+    heart, middle = _mediastinum(x, y, t, np.float32(1.14 if ap else 1.0) * t["heart_scale"], turn, dome_left, centre)
     lung, lungs = _lung(x, t, room, bowl, middle, lateral, centre)
     lung = lung - _vessels(both, x, y, lung, cloud, to_pixels, pixel_cm, traits["vessel_scale"])
     air = _airways_and_gas(x, y, t, dome_left, upright=view != "AP supine")
