@@ -31,9 +31,10 @@ MASKS = ("lungs", "heart", "body", "lesions", *findings.PLANTED)
 # %% ../nbs/10_phantom.ipynb #cfef01db
 def draw_film(
     film: Film,  # all its settings
-    size_px: int = 128,  # side of the film in pixels
+    size_px: int = 128,  # side of the film in pixels, 32 to 2048
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # uint8 [H, W], and name -> bool [H, W] for each of `MASKS`
-    """Draw one film and its masks, from nothing but its settings."""
+    """Draw one film and its masks, from nothing but its settings. Raises ValueError for a size out of range."""
+    size_px = patients.whole_number("size_px", size_px, 32, 2048)
     patient = generator(film.seed, film.patient, 1)
     traits = anatomy.draw_traits(patient, film.sex, film.age)
     rng = generator(film.seed, film.film, 2)

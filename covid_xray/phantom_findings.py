@@ -111,8 +111,10 @@ def add_finding(
 ) -> np.ndarray:  # bool [H, W], where the finding lies, inside the lung fields
     """Fill air spaces with fluid: path length moves from lung to soft tissue, so physics does the rest.
 
-    Raises KeyError for an unknown finding.
+    Raises ValueError for an unknown finding.
     """
+    if finding not in ("normal", *FINDINGS):
+        raise ValueError(f"finding={finding!r}: one of normal, {', '.join(FINDINGS)} is needed")
     if finding == "normal" or severity <= 0:
         return np.zeros(a.lung.shape, bool)
     share = FINDINGS[finding](a, severity, rng)

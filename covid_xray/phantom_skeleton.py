@@ -122,7 +122,7 @@ def _add_humerus(film: np.ndarray, x: np.ndarray, y: np.ndarray, side: int) -> N
     "Add head and shaft of one upper arm"
     f, (window, u, down) = np.float32, _outwards(x, y, side, (15, 21), (-12, 9))
     film[window] += f(1.1) * chord(((u - f(17.6)) ** 2 + (down + f(9.3)) ** 2) / f(2.4**2))
-    film[window] += _tube(u - f(18.8) - down * f(0.1), 1.2, 0.8) * ramp(down + f(8.5))
+    film[window] += _tube(u - f(18.8) - down * f(0.1), 1.2, 0.8) * (ramp(down + f(8.5)) * (down < 9))
 
 # %% ../nbs/10d_phantom_skeleton.ipynb #87bd745d
 def add_shoulder_bones(
