@@ -31,9 +31,10 @@ MASKS = ("lungs", "heart", "body", "lesions", *findings.PLANTED)
 # %% ../nbs/10_phantom.ipynb #cfef01db
 def draw_film(
     film: Film,  # all its settings
-    size_px: int = 128,  # side of the film in pixels
+    size_px: int = 128,  # side of the film in pixels, 32 to 2048
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # uint8 [H, W], and name -> bool [H, W] for each of `MASKS`
-    """Draw one film and its masks, from nothing but its settings."""
+    """Draw one film and its masks, from nothing but its settings. Raises ValueError for a size out of range."""
+    size_px = patients.whole_number("size_px", size_px, 32, 2048)
     patient = generator(film.seed, film.patient, 1)
     traits = anatomy.draw_traits(patient, film.sex, film.age)
     rng = generator(film.seed, film.film, 2)
@@ -56,7 +57,8 @@ def _expose_and_develop(
 ) -> np.ndarray:
     "From path lengths to grey values, in the manner of the film's hospital"
     integral = physics.line_integral(soft=a.soft, fat=a.fat, lung=a.lung, bone=a.bone)
-    integral = integral + np.float32(0.9) * planted["wires"] + np.float32(0.35) * planted["tube"]
+    integral[planted["wires"]] += np.float32(0.9)
+    integral[planted["tube"]] += np.float32(0.35)
     portable, south = film.view != "PA", film.hospital == "south"
     signal = physics.expose(
         integral,
@@ -133,6 +135,7 @@ def _render(paths: Sequence[str], size_px: int, workers: int | None) -> tuple[np
     "Draw films and masks, each film on its own, so that nothing depends on blocks or workers"
     size_px = patients.whole_number("size_px", size_px, 32, 2048)
     films = [Film.from_path(path) for path in paths]
+    np.empty(2**24, np.uint8)  # given back untouched: from then on glibc keeps freed memory for the next film
     images = np.empty((len(films), size_px, size_px), np.uint8)
     packed = {name: np.empty((len(films), (size_px**2 + 7) // 8), np.uint8) for name in MASKS}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .phantom_shapes import chord, draw_tree, fractal, ramp, union, vessel_tree
+from .phantom_shapes import box, chord, draw_tree, fractal, ramp, union, vessel_tree
 from .phantom_skeleton import add_ribs, add_shoulder_bones, add_spine
 
 # %% auto #0
@@ -112,7 +112,8 @@ def _outside(
     f = np.float32
     outer = (t["chest_half_width"] + t["wall"]) * (f(0.9) + f(0.1) * ramp(level * f(1.2)))
     slope = t["shoulder_level"] + f(0.26) * np.maximum(out - 5, 0) + f(0.014) * np.maximum(out - 10, 0) ** 2
-    deep = ramp((y - slope) * f(0.13) + f(0.3)) * (y > slope)  # thicker away from the top of the shoulder
+    deep = ramp((y - slope) * f(0.13) + f(0.3))  # thicker away from the top of the shoulder
+    deep[y <= slope] = 0
     share = out / outer
     torso = (depth + 4 + t["wall"]) * chord(share * share * np.sqrt(share)) * deep
     if ap:  # arms beside the chest
@@ -125,8 +126,12 @@ def _outside(
     body = union(torso, np.maximum(arms, girdle), neck)
     down = (y - t["breast_level"]) / t["breast_radius"]
     reach = np.where(down > 0, down, np.float32(0.62) * down) ** 2
-    breast = sum(chord(((x - side * 8 + turn) / t["breast_radius"]) ** 2 + reach) for side in (-1, 1))
-    breast = breast * (t["breast"] * ramp(down * np.float32(0.8) + 1)) * (torso > 0)
+    breast = np.zeros_like(x)
+    for side in (-1, 1):
+        window = box(x, y, (side * 8 - turn - t["breast_radius"], side * 8 - turn + t["breast_radius"]))
+        breast[window] += chord(((x[window] - side * 8 + turn) / t["breast_radius"]) ** 2 + reach)
+    breast *= t["breast"] * ramp(down * f(0.8) + 1)
+    breast[torso <= 0] = 0
     return body + breast, breast
 
 # %% ../nbs/10e_phantom_anatomy.ipynb #11fe5337
@@ -150,6 +155,10 @@ def _mediastinum(
 ) -> tuple[np.ndarray, np.ndarray]:
     "Thickness of the heart, and of all that stands between the lungs, cm"
     f, unfold = np.float32, t["aorta_unfold"]
+    heart, middle = np.zeros_like(x), np.zeros_like(x)
+    spare, strip = abs(turn) + max(abs(t["heart_shift"]), abs(t["spine_curve"])), 1.8 * t["mediastinum"]
+    window = box(x, y, (-max(4.2 * magnify, strip) - spare, max(8.9 * magnify, strip) + spare))
+    x = x[window]
     hx, hy = (x + turn - t["heart_shift"]) / magnify, (y - dome_left + f(4.9)) / magnify
     angle = np.deg2rad(t["heart_angle_deg"])
     along = (hx - f(2.5)) * np.cos(angle) + hy * np.sin(angle)
@@ -162,10 +171,11 @@ def _mediastinum(
     descending = f(2.2) * ramp(y + 4) * chord(((x - f(1.4) - f(0.5) * unfold - centre) / f(1.25)) ** 2)
     cava = f(3.4) * (ramp(y + 10) * ramp(3 - y)) * chord(((x + f(1.6) + turn) / f(1.5)) ** 2)
     strip = np.abs(x - f(0.5) * centre + f(0.5) * turn) / (t["mediastinum"] * (1 + f(0.35) * ramp((-y - 6) / 5)))
-    middle = f(8.5) * (1 - f(0.35) * ramp((-y - 5) / 6)) * ramp((f(1.3) - strip) * f(1.25))
+    centre_strip = f(8.5) * (1 - f(0.35) * ramp((-y - 5) / 6)) * ramp((f(1.3) - strip) * f(1.25))
     column = f(2.4) * chord(((x - centre) / f(2.3)) ** 2)
-    heart = union(ventricle, atrium)
-    return heart, union(heart, trunk, middle, knob) + np.maximum(descending, cava) + column
+    heart[window] = union(ventricle, atrium)
+    middle[window] = union(heart[window], trunk, centre_strip, knob) + np.maximum(descending, cava) + column
+    return heart, middle
 
 # %% ../nbs/10e_phantom_anatomy.ipynb #8fd35034
 def _airways_and_gas(
@@ -173,16 +183,21 @@ def _airways_and_gas(
 ) -> np.ndarray:
     "Thickness of the air in trachea, main bronchi and stomach, cm"
     f, pipe = np.float32, -t["trachea_shift"] * ramp((y + 8) / 6)
-    air = f(1.9) * (ramp(-y - 2) * ramp(y + 19)) * chord(((x - pipe) / t["trachea"]) ** 2)
-    rows = slice(*np.searchsorted(y[:, 0], [-5, 4]))
+    air, aside = np.zeros_like(x), abs(t["trachea_shift"])
+    window = box(x, y, (-t["trachea"] - aside, t["trachea"] + aside), (-19, -2))
+    rows = window[0]
+    pillar = f(1.9) * (ramp(-y[rows] - 2) * ramp(y[rows] + 19))
+    air[window] = pillar * chord(((x[window] - pipe[rows]) / t["trachea"]) ** 2)
+    window = box(x, y, (-4.2 - aside, 4.2 + aside), (-5, 4))
+    rows = window[0]
     for side, steep in ((-1, 1.1), (1, 0.62)):
-        run = side * (x[rows] - pipe[rows])
+        run = side * (x[window] - pipe[rows])
         reach = ramp(run * 2) * ramp(f(4.2) - run)
-        air[rows] += f(1.3) * chord(((y[rows] + f(2.3) - run * f(steep)) / f(0.95)) ** 2) * reach
-    rows = slice(*np.searchsorted(y[:, 0], [dome_left, dome_left + 5]))
-    down = (y[rows] - dome_left - f(2.4)) / f(1.5)
-    bubble = max(t["gas"], f(0)) * chord(((x[rows] - t["gas_place"]) / t["gas_across"]) ** 2 + down**2)
-    air[rows] += bubble * ramp((f(0.45) - down) * 8) if upright else bubble
+        air[window] += f(1.3) * chord(((y[rows] + f(2.3) - run * f(steep)) / f(0.95)) ** 2) * reach
+    window = box(x, y, (t["gas_place"] - t["gas_across"], t["gas_place"] + t["gas_across"]), (dome_left, dome_left + 5))
+    down = (y[window[0]] - dome_left - f(2.4)) / f(1.5)
+    bubble = max(t["gas"], f(0)) * chord(((x[window] - t["gas_place"]) / t["gas_across"]) ** 2 + down**2)
+    air[window] += bubble * ramp((f(0.45) - down) * 8) if upright else bubble
     return air
 
 # %% ../nbs/10e_phantom_anatomy.ipynb #165abaf4
@@ -261,7 +276,7 @@ def build_anatomy(
 
     level, wall, depth, centre, lateral = _thorax(x, y, t)
     body, breast = _outside(x, y, level, depth, t, ap, turn)
-    room = depth * chord(lateral * lateral * np.sqrt(lateral)) * (level > 0) * ramp((1 - level) * 9)
+    room = depth * chord(lateral * lateral * np.sqrt(lateral)) * (ramp((1 - level) * 9) * (level > 0))
     dome_left, bowl = _diaphragm(x, y, t, breath)
     heart, middle = _mediastinum(x, y, t, np.float32(1.14 if ap else 1.0) * t["heart_scale"], turn, dome_left, centre)
     lung, lungs = _lung(x, t, room, bowl, middle, lateral, centre)

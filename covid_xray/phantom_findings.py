@@ -111,12 +111,15 @@ def add_finding(
 ) -> np.ndarray:  # bool [H, W], where the finding lies, inside the lung fields
     """Fill air spaces with fluid: path length moves from lung to soft tissue, so physics does the rest.
 
-    Raises KeyError for an unknown finding.
+    Raises ValueError for an unknown finding.
     """
+    if finding not in ("normal", *FINDINGS):
+        raise ValueError(f"finding={finding!r}: one of normal, {', '.join(FINDINGS)} is needed")
     if finding == "normal" or severity <= 0:
         return np.zeros(a.lung.shape, bool)
     share = FINDINGS[finding](a, severity, rng)
-    inside = a.lungs * ramp((a.lung - 2) * np.float32(0.7))  # fades towards the rim of the lung fields, nil beyond
+    inside = ramp((a.lung - 2) * np.float32(0.7))  # fades towards the rim of the lung fields, nil beyond
+    inside[~a.lungs] = 0
     filled = share * np.minimum(a.lung, np.float32(DEPTH_CM[finding])) * inside
     a.lung, a.soft = a.lung - filled, a.soft + filled
     return (filled > 0.25) & a.lungs

@@ -16,68 +16,18 @@ import pandas as pd
 from .phantom_findings import PLANTED
 
 # %% auto #0
-__all__ = ['VERSION', 'CLASSES', 'HOSPITALS', 'VIEWS', 'SHORTCUTS', 'FILMS_A_PATIENT', 'AP_SHARE', 'Film', 'generator',
-           'whole_number', 'share_of_one', 'one_of', 'Dials', 'check_dials', 'patient_films', 'record_table']
+__all__ = ['VERSION', 'CLASSES', 'HOSPITALS', 'VIEWS', 'SHORTCUTS', 'FILMS_A_PATIENT', 'AP_SHARE', 'whole_number', 'share_of_one',
+           'one_of', 'Film', 'generator', 'Dials', 'check_dials', 'patient_films', 'record_table']
 
 # %% ../nbs/10g_phantom_patients.ipynb #97379833
 VERSION = "5"  # part of every path and cache key; changes whenever the same settings give other pixels
 CLASSES = ("covid", "normal", "pneumonia")
 HOSPITALS = ("north", "south")
 VIEWS = ("PA", "AP", "AP supine")
+_NAMES = {"finding": CLASSES, "sex": ("F", "M"), "view": VIEWS, "hospital": HOSPITALS}
+_HIGHEST = {"seed": None, "patient": None, "film": None, "age": 120, "marker": 2, "text": 2}  # None: no limit
+_HIGHEST |= dict.fromkeys(("border", "wires", "tube", "curve", "size", "copy"), 1)
 SHORTCUTS = ("marker", "text", "border", "wires", "tube", "curve", "size", "view", "age", "duplicates", "follow_up")
-
-# %% ../nbs/10g_phantom_patients.ipynb #681adba8
-@dataclass(frozen=True)
-class Film:
-    """All that one simulated film depends on; its `path` carries the same, so that it can be drawn again."""
-
-    seed: int = 0
-    patient: int = 0
-    film: int = 0
-    finding: str = "normal"
-    severity: float = 0.0
-    sex: str = "F"
-    age: int = 50
-    view: str = "PA"
-    hospital: str = "north"
-    marker: int = 0
-    text: int = 0
-    border: int = 0
-    wires: int = 0
-    tube: int = 0
-    curve: int = 0
-    size: int = 0
-    copy: int = 0
-
-    @property
-    def path(self) -> str:  # "phantom:5?seed=0&patient=..."
-        "The film as a path that holds every setting"
-        return f"phantom:{VERSION}?" + urlencode(asdict(self))
-
-    @classmethod
-    def from_path(
-        cls,
-        path: str,  # as in the record table
-    ) -> "Film":  # the film with these settings
-        "Read the settings back from a path; ValueError where it is not one of ours"
-        head, _, query = str(path).partition("?")
-        if head != f"phantom:{VERSION}":
-            raise ValueError(f"{path!r} is not a film of this phantom: paths start with 'phantom:{VERSION}?'")
-        values = dict(parse_qsl(query))
-        kinds = {f.name: {"int": int, "float": float, "str": str}[f.type] for f in fields(cls)}
-        if set(values) != set(kinds):
-            raise ValueError(f"{path!r} does not hold exactly the settings {sorted(kinds)}")
-        return cls(**{name: kinds[name](value) for name, value in values.items()})
-
-# %% ../nbs/10g_phantom_patients.ipynb #7eeeff16
-def generator(
-    *key: int,  # seed, patient or film, and a number for the purpose
-) -> np.random.Generator:  # counter-based (Philox)
-    """Give each purpose a generator of its own, so that no draw of one film can shift another's.
-
-    Philox: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", SC11.
-    """
-    return np.random.Generator(np.random.Philox(key=np.random.SeedSequence(key).generate_state(2, np.uint64)))
 
 # %% ../nbs/10g_phantom_patients.ipynb #4741a0df
 def whole_number(
@@ -114,6 +64,72 @@ def one_of(
     if value not in allowed:
         raise ValueError(f"{name}={value!r}: one of {', '.join(allowed)} is needed")
     return value
+
+# %% ../nbs/10g_phantom_patients.ipynb #681adba8
+@dataclass(frozen=True)
+class Film:
+    """All that one simulated film depends on; its `path` carries the same, so that it can be drawn again.
+
+    Raises ValueError for a setting that is out of range, naming it.
+    """
+
+    seed: int = 0
+    patient: int = 0
+    film: int = 0
+    finding: str = "normal"
+    severity: float = 0.0
+    sex: str = "F"
+    age: int = 50
+    view: str = "PA"
+    hospital: str = "north"
+    marker: int = 0
+    text: int = 0
+    border: int = 0
+    wires: int = 0
+    tube: int = 0
+    curve: int = 0
+    size: int = 0
+    copy: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in _NAMES.items():
+            one_of(name, getattr(self, name), allowed)
+        for name, highest in _HIGHEST.items():
+            whole_number(name, getattr(self, name), 0, highest)
+        share_of_one("severity", self.severity)
+
+    @property
+    def path(self) -> str:  # "phantom:5?seed=0&patient=..."
+        "The film as a path that holds every setting"
+        return f"phantom:{VERSION}?" + urlencode(asdict(self))
+
+    @classmethod
+    def from_path(
+        cls,
+        path: str,  # as in the record table
+    ) -> "Film":  # the film with these settings
+        "Read the settings back from a path; ValueError where it is not one of ours"
+        head, _, query = str(path).partition("?")
+        if head != f"phantom:{VERSION}":
+            raise ValueError(f"{path!r} is not a film of this phantom: paths start with 'phantom:{VERSION}?'")
+        values = dict(parse_qsl(query))
+        kinds = {f.name: {"int": int, "float": float, "str": str}[f.type] for f in fields(cls)}
+        if set(values) != set(kinds):
+            raise ValueError(f"{path!r} does not hold exactly the settings {sorted(kinds)}")
+        try:
+            return cls(**{name: kinds[name](value) for name, value in values.items()})
+        except ValueError as error:
+            raise ValueError(f"{path!r}: {error}") from error
+
+# %% ../nbs/10g_phantom_patients.ipynb #7eeeff16
+def generator(
+    *key: int,  # seed, patient or film, and a number for the purpose
+) -> np.random.Generator:  # counter-based (Philox)
+    """Give each purpose a generator of its own, so that no draw of one film can shift another's.
+
+    Philox: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", SC11.
+    """
+    return np.random.Generator(np.random.Philox(key=np.random.SeedSequence(key).generate_state(2, np.uint64)))
 
 # %% ../nbs/10g_phantom_patients.ipynb #dcbd0fb6
 @dataclass(frozen=True)

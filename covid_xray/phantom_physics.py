@@ -68,20 +68,26 @@ def _spline(n_knots: int, n_pixels: int) -> tuple[np.ndarray, np.ndarray]:
     return first, (np.stack(weights) / 6).astype(np.float32)
 
 
+def _weigh_rows(knots: np.ndarray, first: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    "Each row of the result is a weighted sum of four neighbouring rows: float32 [len(first), columns of knots]"
+    total = knots[first]
+    total *= weights[0][:, None]
+    part = np.empty_like(total)
+    for k in (1, 2, 3):
+        np.take(knots, first + k, axis=0, out=part, mode="clip")
+        part *= weights[k][:, None]
+        total += part
+    return total
+
+# %% ../nbs/10b_phantom_physics.ipynb #15f688d4
 def spread(
     lattice: np.ndarray,  # float32 [K, K], values at the knots, K at least 4
     size_px: int,  # side of the film in pixels
 ) -> np.ndarray:  # float32 [size_px, size_px]
     """Spread the values of a coarse lattice smoothly over a film (cubic B-splines, no BLAS: same bytes everywhere)."""
     first, weights = _spline(lattice.shape[0], size_px)
-    columns = sum(lattice[:, first + k] * weights[k] for k in range(4))
-    film = columns[first]
-    film *= weights[0][:, None]
-    for k in (1, 2, 3):
-        part = columns[first + k]
-        part *= weights[k][:, None]
-        film += part
-    return film
+    half = _weigh_rows(np.ascontiguousarray(lattice.T), first, weights)
+    return _weigh_rows(np.ascontiguousarray(half.T), first, weights)
 
 # %% ../nbs/10b_phantom_physics.ipynb #2e57bc81
 def wide_blur(
@@ -113,7 +119,10 @@ def small_blur(
     for axis in (0, 1):
         padded = np.pad(image, [(half, half) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
         n = image.shape[axis]
-        image = sum(w * _window(padded, k, n, axis) for k, w in enumerate(kernel))
+        image = kernel[0] * _window(padded, 0, n, axis)
+        part = np.empty_like(image)  # memory once for all taps
+        for k, weight in enumerate(kernel[1:], 1):
+            image += np.multiply(_window(padded, k, n, axis), weight, out=part)
     return image
 
 
@@ -134,7 +143,7 @@ def expose(
     """Expose a film: primary photons, scatter, blur, quantum noise, logarithm.
 
     Photons scattered once leave in proportion to (mu x) exp(-mu x); they arrive spread over centimetres, here by a
-    Gaussian (the convolution model of Boone & Seibert 1988, Med Phys 15:713). A pixel counts thousands of photons and
+    Gaussian (the convolution model of Boone & Seibert 1988, Med Phys 15:721). A pixel counts thousands of photons and
     more, so the Poisson law is drawn as a normal one whose variance is the mean.
     """
     primary = transmission(integral)

@@ -5,12 +5,14 @@
 # %% ../nbs/10c_phantom_shapes.ipynb #48038d1f
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .phantom_physics import spread
 
 # %% auto #0
-__all__ = ['chord', 'ramp', 'union', 'fractal', 'splat', 'vessel_tree', 'draw_tree']
+__all__ = ['chord', 'ramp', 'union', 'box', 'fractal', 'splat', 'vessel_tree', 'draw_tree']
 
 # %% ../nbs/10c_phantom_shapes.ipynb #2d728f3a
 def chord(
@@ -46,6 +48,20 @@ def union(
         total += square
     return np.sqrt(np.sqrt(total, out=total), out=total)
 
+# %% ../nbs/10c_phantom_shapes.ipynb #201cf31e
+def box(
+    x: np.ndarray,  # position across, cm, [H, W], rising along each row
+    y: np.ndarray,  # position down, cm, [H, 1], rising
+    across: Sequence[float],  # two positions, cm, in either order
+    down: tuple[float, float] = (-np.inf, np.inf),  # from and to, cm
+) -> tuple[slice, slice]:  # rows and columns of the smallest window that holds this part of the patient
+    """Find where on the film a part of the patient lies, so that only there anything has to be worked out."""
+    rows = slice(*y[:, 0].searchsorted(down))
+    if rows.start == rows.stop:
+        return rows, slice(0, 0)
+    first, last = (x[row].searchsorted((min(across), max(across))) for row in (rows.start, rows.stop - 1))
+    return rows, slice(min(first[0], last[0]), max(first[1], last[1]))  # the film may lean, so both ends count
+
 # %% ../nbs/10c_phantom_shapes.ipynb #03b0b79f
 def fractal(
     lattice: np.ndarray,  # standard normal numbers, float32 [K, K]
@@ -60,31 +76,33 @@ def fractal(
         power += (fall**k * 0.5) ** 2
     return total / np.float32(power**0.5)
 
+# %% ../nbs/10c_phantom_shapes.ipynb #558aa043
+def _profile(centre: np.ndarray, offsets: np.ndarray, sigma_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "The pixels in which beads lie, int64 [N], and their Gaussian weights in the pixels around, adding up to 1: [K, N]"
+    pixel = np.floor(centre)
+    weights = np.exp(-0.5 * ((pixel + (offsets + 0.5) - centre) / sigma_px) ** 2)
+    return pixel.astype(np.int64), weights / weights.sum(0)
+
 # %% ../nbs/10c_phantom_shapes.ipynb #33a34721
 def splat(
-    shape: tuple[int, int],  # rows and columns of the film
+    film: np.ndarray,  # float32 [H, W], added to in place
     row: np.ndarray,  # float [N], centres of the beads, pixels
     column: np.ndarray,  # float [N]
     amount: np.ndarray,  # float [N], sum of the values that each bead adds to the film
     sigma_px: np.ndarray,  # float [N], its standard deviation, pixels
-) -> np.ndarray:  # float32 [H, W]
-    """Add up many small Gaussian beads: strings of them make vessels."""
+) -> None:
+    """Add many small Gaussian beads to a film: strings of them make vessels."""
     half = int(np.ceil(2.5 * float(sigma_px.max())))
-    keep = (row > -half) & (row < shape[0] + half) & (column > -half) & (column < shape[1] + half)
-    row, column, amount, sigma_px = row[keep], column[keep], amount[keep], sigma_px[keep]
-    offsets = np.arange(-half, half + 1)
-    r0, c0 = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
-    weights = [
-        np.exp(-0.5 * ((start[:, None] + offsets + 0.5 - centre[:, None]) / sigma_px[:, None]) ** 2)
-        for start, centre in ((r0, row), (c0, column))
-    ]
-    weights = [w / w.sum(1, keepdims=True) for w in weights]
-    value = (amount[:, None] * weights[0])[:, :, None] * weights[1][:, None, :]
-    width = shape[1] + 4 * half + 2
-    index = (r0[:, None] + offsets + 2 * half)[:, :, None] * width + (c0[:, None] + offsets + 2 * half)[:, None, :]
-    height = shape[0] + 4 * half + 2
-    film = np.bincount(index.ravel(), value.ravel(), minlength=width * height).reshape(height, width)
-    return film[2 * half : 2 * half + shape[0], 2 * half : 2 * half + shape[1]].astype(np.float32)
+    height, width = film.shape
+    keep = (row > -half) & (row < height + half) & (column > -half) & (column < width + half)
+    offsets = np.arange(-half, half + 1)[:, None]  # beads run along the last axis, so that numpy's loops are long
+    (top, down), (left, across) = (_profile(c[keep], offsets, sigma_px[keep]) for c in (row, column))
+    value = (amount[keep] * down)[:, None] * across
+    margin = 2 * half  # beads at the rim of the film reach beyond it
+    wide = width + 2 * margin + 1
+    place = (top + margin + offsets)[:, None] * wide + (left + margin + offsets)
+    canvas = np.bincount(place.ravel(), value.ravel(), minlength=(height + 2 * margin + 1) * wide).reshape(-1, wide)
+    film += canvas[margin : margin + height, margin : margin + width].astype(np.float32)
 
 # %% ../nbs/10c_phantom_shapes.ipynb #7bc37508
 def vessel_tree(
@@ -129,5 +147,5 @@ def draw_tree(
         r = np.tile(radius * scale, n)
         amount = np.pi * r**2 * np.tile(length / n, n) / pixel_cm**2
         column, row = (points @ to_pixels[:, :2].T + to_pixels[:, 2]).T
-        film += splat(shape, row, column, amount, np.sqrt((r / 2 / pixel_cm) ** 2 + 0.3))
+        splat(film, row, column, amount, np.sqrt((r / 2 / pixel_cm) ** 2 + 0.3))
     return film

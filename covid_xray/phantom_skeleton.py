@@ -7,24 +7,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from .phantom_shapes import chord, ramp
+from .phantom_shapes import box, chord, ramp
 
 # %% auto #0
 __all__ = ['add_ribs', 'add_spine', 'add_shoulder_bones']
 
 # %% ../nbs/10d_phantom_skeleton.ipynb #124b1187
-def _tube(
-    film: np.ndarray,
-    distance: np.ndarray,
-    half: float,
-    bone: float,
-    window: tuple,
-    weight: np.ndarray | float = 1.0,
-) -> None:
-    "Add a hollow bone seen side-on: a dense shell around a lighter core; `distance` in cm from its axis"
+def _tube(distance: np.ndarray, half: float, bone: float) -> np.ndarray:
+    "Path length through a hollow bone seen side-on, a dense shell around a lighter core; `distance` from its axis, cm"
     outer = chord((distance / np.float32(half)) ** 2)
     inner = chord((distance / np.float32(half * 0.72)) ** 2)
-    film[window] += np.float32(bone) * (np.float32(1.6) * outer - np.float32(0.85) * inner) * weight
+    return np.float32(bone) * (np.float32(1.6) * outer - np.float32(0.85) * inner)
+
+# %% ../nbs/10d_phantom_skeleton.ipynb #3143b722
+def _near_rib(
+    x: np.ndarray, y: np.ndarray, t: dict[str, float], wall: np.ndarray, top: float, n: int, side: int
+) -> tuple[np.ndarray, ...] | None:
+    "Pixels that one rib may touch: place in its ellipse, its square, the ellipse's half axes (cm), number of the pixel"
+    head = top + 0.3 + t["rib_spacing"] * n * (0.92 if n < 2 else 1.0)
+    drop = np.float32(t["rib_drop"] * (1.6 + 0.55 * n if n < 5 else 4.35 + 0.12 * (n - 5)))
+    reach = float(np.interp(head + drop, y[:, 0], wall)) + 0.25
+    top_row, last_row = y[:, 0].searchsorted([head - 1.5, head + 2 * drop + 1.5])
+    left, right = x[len(x) // 2].searchsorted(sorted([side * 0.8, side * (reach + 1.2)]))
+    if reach < 3 or top_row == last_row or left == right:
+        return None
+    wide = np.float32(reach - 1.4)
+    u = (side * x[top_row:last_row, left:right] - np.float32(1.4)) / wide
+    v = (y[top_row:last_row] - np.float32(head + drop)) / drop
+    squared, reached = u * u + v * v, np.float32(t["rib_half_height"] / min(wide, drop))
+    inside = np.flatnonzero((squared > max(1 - reached, 0) ** 2) & (squared < (1 + reached) ** 2))
+    row = inside // (right - left)
+    pixel = inside + row * (x.shape[1] - right + left) + top_row * x.shape[1] + left
+    half_axes = np.full((2, len(inside)), [[wide], [drop]], np.float32)
+    return u.take(inside), v.take(row), squared.take(inside), *half_axes, pixel
 
 # %% ../nbs/10d_phantom_skeleton.ipynb #e118d9d2
 def add_ribs(
@@ -36,31 +51,16 @@ def add_ribs(
     top: float,  # level of the apices, cm
 ) -> None:
     """Add ten pairs of ribs: each an ellipse in a plane that slopes forwards, so its shadow is an ellipse too."""
-    rows = y[:, 0]
-    for n in range(10):
-        head = top + 0.3 + t["rib_spacing"] * n * (0.92 if n < 2 else 1.0)
-        drop = t["rib_drop"] * (1.6 + 0.55 * n if n < 5 else 4.35 + 0.12 * (n - 5))
-        reach = float(np.interp(head + drop, rows, wall)) + 0.25
-        if reach < 3:
-            continue
-        r0, r1 = np.searchsorted(rows, [head - 1.5, head + 2 * drop + 1.5])
-        for side in (-1, 1):
-            inside = np.flatnonzero((side * x[len(x) // 2] > 0.8) & (side * x[len(x) // 2] < reach + 1.2))
-            if not len(inside) or r1 <= r0:
-                continue
-            wide = np.float32(reach - 1.4)
-            u = (side * x[r0:r1, inside[0] : inside[-1] + 1] - np.float32(1.4)) / wide
-            v = (y[r0:r1] - np.float32(head + drop)) / np.float32(drop)
-            squared, reached = u * u + v * v, np.float32(t["rib_half_height"] / min(wide, drop))
-            near = np.nonzero((squared > max(1 - reached, 0) ** 2) & (squared < (1 + reached) ** 2))  # the rib
-            u, v, r = u[near], v[near[0], 0], np.sqrt(squared[near]) + np.float32(1e-6)
-            steep = np.sqrt((u / wide) ** 2 + (v / np.float32(drop)) ** 2) / r
-            edge = u * u / (u * u + v * v + np.float32(1e-6))  # 1 where the rib turns round the side of the chest
-            distance = (r - 1) / steep / (np.float32(t["rib_half_height"]) * (1 - np.float32(0.35) * edge))
-            front = ramp((u - np.float32(0.42)) * 8)  # the front ends in cartilage, which casts hardly a shadow
-            back = ramp(u * 14 + np.float32(0.6))
-            weight = (1 + np.float32(1.1) * edge**3) * np.where(v < 0, back, np.float32(0.75) * front)
-            _tube(film, distance, 1.0, t["rib_bone"], (near[0] + r0, near[1] + inside[0]), weight)
+    near = [part for n in range(10) for side in (-1, 1) if (part := _near_rib(x, y, t, wall, top, n, side))]
+    u, v, squared, wide, drop, pixel = (np.concatenate(parts) for parts in zip(*near))
+    r = np.sqrt(squared) + np.float32(1e-6)
+    steep = np.sqrt((u / wide) ** 2 + (v / drop) ** 2) / r
+    edge = u * u / (u * u + v * v + np.float32(1e-6))  # 1 where the rib turns round the side of the chest
+    distance = (r - 1) / steep / (np.float32(t["rib_half_height"]) * (1 - np.float32(0.35) * edge))
+    front = ramp((u - np.float32(0.42)) * 8)  # the front ends in cartilage, which casts hardly a shadow
+    back = ramp(u * 14 + np.float32(0.6))
+    weight = (1 + np.float32(1.1) * edge**3) * np.where(v < 0, back, np.float32(0.75) * front)
+    np.add.at(film.reshape(-1), pixel, _tube(distance, 1.0, t["rib_bone"]) * weight)
 
 # %% ../nbs/10d_phantom_skeleton.ipynb #8d04be8c
 def add_spine(
@@ -71,20 +71,58 @@ def add_spine(
     centre: np.ndarray,  # where the spine's middle runs, cm, [H, 1]
 ) -> None:
     """Add vertebral bodies with end plates, pedicles and spinous processes."""
-    off = x - centre
+    aside = 3 + float(np.abs(centre).max())  # farther out less than 1e-16 cm of the spine is left
+    window = box(x, y, (-aside, aside))
+    off = x[window] - centre
     cell = (y / np.float32(t["rib_spacing"]) + 40) % 1 - np.float32(0.5)  # -0.5..0.5 down each vertebra
     half = np.float32(1.75) + np.float32(0.03) * y
-    body = chord((off / half) ** 2) * ramp((np.float32(0.46) - np.abs(cell)) * 14)
+    column = chord((off / half) ** 2)
+    body = column * ramp((np.float32(0.46) - np.abs(cell)) * 14)
     plates = np.exp(-(((np.abs(cell) - np.float32(0.41)) * 22) ** 2)) * (np.abs(off) < half)
     pedicle = np.exp(-(((np.abs(off) - np.float32(1.15)) / np.float32(0.3)) ** 2) - ((cell + np.float32(0.1)) * 5) ** 2)
     process = np.exp(-((off / np.float32(0.3)) ** 2) - ((cell - np.float32(0.25)) * 5) ** 2)
-    film += np.float32(t["spine_bone"]) * (
+    film[window] += np.float32(t["spine_bone"]) * (
         2.2 * body
         + np.float32(0.55) * plates
         + np.float32(0.7) * pedicle
         + np.float32(0.6) * process
-        + np.float32(0.5) * chord((off / half) ** 2)
+        + np.float32(0.5) * column
     )
+
+# %% ../nbs/10d_phantom_skeleton.ipynb #078a19e8
+def _outwards(
+    x: np.ndarray, y: np.ndarray, side: int, out: tuple[float, float], down: tuple[float, float]
+) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+    "A window of one side of the body, and how far outwards from the midline and down its pixels lie, cm"
+    window = box(x, y, (side * out[0], side * out[1]), down)
+    return window, side * x[window], y[window[0]]
+
+
+def _add_clavicle(film: np.ndarray, x: np.ndarray, y: np.ndarray, side: int, slope: float, bone: float) -> None:
+    "Add one clavicle, a tube with a double bend"
+    f, (window, u, down) = np.float32, _outwards(x, y, side, (1.6, 16), (-15, -7))
+    axis = f(-9.0 + 2 * slope) - f(slope) * u - f(0.75) * np.sin((u - 2) * f(0.42))
+    film[window] += _tube((down - axis) * f(0.93), 0.62, bone) * (ramp((u - f(1.6)) * 2) * ramp(16 - u))
+
+# %% ../nbs/10d_phantom_skeleton.ipynb #60e54b34
+def _add_scapula(film: np.ndarray, x: np.ndarray, y: np.ndarray, side: int, level: float, bone: float) -> None:
+    "Add one shoulder blade: a thin plate with a thick inner border, and its spine"
+    f, (window, u, down) = np.float32, _outwards(x, y, side, (level - 4.2, level + 2.3), (-10, 2.4))
+    border = f(level) - f(0.0225) * np.abs(down + 2) * (down + 2)
+    plate = ramp(u - border + f(1.4) - down * f(0.33)) * ramp((border - u) * 2)
+    plate = plate * (ramp((down + 10) * f(0.6)) * ramp((f(2.2) - down) * f(0.8)))
+    film[window] += f(0.45 * bone) * plate
+    film[window] += _tube(u - border, 0.45, bone) * (ramp(down + f(9.5)) * ramp(f(2.4) - down))
+    window, u, down = _outwards(x, y, side, (level - 4.2, 18), (-10.6, -6.6))
+    spine = f(-6.0) - f(0.22) * u
+    film[window] += _tube(down - spine, 0.5, bone) * (ramp((u - f(level - 4.2)) * f(0.5)) * ramp(18 - u))
+
+
+def _add_humerus(film: np.ndarray, x: np.ndarray, y: np.ndarray, side: int) -> None:
+    "Add head and shaft of one upper arm"
+    f, (window, u, down) = np.float32, _outwards(x, y, side, (15, 21), (-12, 9))
+    film[window] += f(1.1) * chord(((u - f(17.6)) ** 2 + (down + f(9.3)) ** 2) / f(2.4**2))
+    film[window] += _tube(u - f(18.8) - down * f(0.1), 1.2, 0.8) * (ramp(down + f(8.5)) * (down < 9))
 
 # %% ../nbs/10d_phantom_skeleton.ipynb #87bd745d
 def add_shoulder_bones(
@@ -95,19 +133,9 @@ def add_shoulder_bones(
     inward: float,  # how far the scapulae stand over the lungs, cm
 ) -> None:
     """Add clavicles, scapulae and the heads and shafts of the humeri."""
-    last, f = int(np.searchsorted(y[:, 0], 9)), np.float32
-    clavicle, scapula = t["clavicle_bone"], t["scapula_bone"]
-    for side, columns in ((-1, slice(0, film.shape[1] // 2)), (1, slice(film.shape[1] // 2, None))):
-        window = (slice(0, last), columns)
-        u, down = side * x[window], y[:last]
-        axis = f(-9.0 + 2 * t["clavicle_slope"]) - f(t["clavicle_slope"]) * u - f(0.75) * np.sin((u - 2) * f(0.42))
-        _tube(film, (down - axis) * f(0.93), 0.62, clavicle, window, ramp((u - f(1.6)) * 2) * ramp(16 - u))
-        border = f(13.2 - inward) - f(0.0225) * np.abs(down + 2) * (down + 2)
-        plate = ramp(u - border + f(1.4) - down * f(0.33)) * ramp((border - u) * 2)
-        plate = plate * (ramp((down + 10) * f(0.6)) * ramp((f(2.2) - down) * f(0.8)))
-        film[window] += f(0.45 * scapula) * plate
-        _tube(film, u - border, 0.45, scapula, window, ramp(down + f(9.5)) * ramp(f(2.4) - down))
-        spine = f(-6.0) - f(0.22) * u
-        _tube(film, down - spine, 0.5, scapula, window, ramp((u - f(9 - inward)) * f(0.5)) * ramp(18 - u))
-        film[window] += f(1.1) * chord(((u - f(17.6)) ** 2 + (down + f(9.3)) ** 2) / f(2.4**2))
-        _tube(film, u - f(18.8) - down * f(0.1), 1.2, 0.8, window, ramp(down + f(8.5)))
+    middle, level = film.shape[1] // 2, 13.2 - inward  # cm from the midline to the scapula's inner border
+    for side, half in ((-1, slice(0, middle)), (1, slice(middle, None))):
+        part = film[:, half], x[:, half], y, side
+        _add_clavicle(*part, t["clavicle_slope"], t["clavicle_bone"])
+        _add_scapula(*part, level, t["scapula_bone"])
+        _add_humerus(*part)

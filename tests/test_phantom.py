@@ -1,6 +1,8 @@
 """The phantom hospital: interface, truth, dials, determinism, bad input."""
 
 import hashlib
+import tracemalloc
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -334,6 +336,77 @@ def test_bad_dials_are_named(arguments, named):
         phantom.simulate(**{"n": 2, "size_px": 32, **arguments})
 
 
-def test_unknown_change_is_named():
-    with pytest.raises(ValueError, match="change.*halo.*covid"):
-        phantom.paired(2, change="halo")
+@pytest.mark.parametrize(
+    "call, arguments, named",
+    [
+        (phantom.paired, {"n": 0}, "n=0"),
+        (phantom.paired, {"n": 2, "change": "halo"}, "change.*halo.*covid"),
+        (phantom.paired, {"n": 2, "severity": 2}, "severity=2"),
+        (phantom.paired, {"n": 2, "hospital": "east"}, "hospital.*east.*north"),
+        (phantom.paired, {"n": 2, "seed": -1}, "seed=-1"),
+        (phantom.paired, {"n": 2, "size_px": 31}, "size_px=31.*32 to 2048"),
+        (phantom.paired, {"n": 2, "workers": 1.5}, "workers=1.5"),
+        (phantom.teaching_table, {"seed": 0.5}, "seed=0.5"),
+        (phantom.teaching_table, {"clutter": -1}, "clutter=-1"),
+        (phantom.teaching_table, {"shortcuts": ["marker"]}, "shortcuts.*dictionary"),
+        (phantom.teaching_table, {"tied_to": "flu"}, "tied_to.*flu.*covid"),
+        (phantom.teaching_set, {"size_px": 4096}, "size_px=4096.*32 to 2048"),
+        (phantom.render, {"paths": [phantom.Film().path], "size_px": "64"}, "size_px='64'"),
+        (phantom.masks, {"paths": [phantom.Film().path], "size_px": 64, "workers": -1}, "workers=-1"),
+        (phantom.draw_film, {"film": phantom.Film(), "size_px": 0}, "size_px=0.*32 to 2048"),
+        (phantom.settings, {"paths": [phantom.Film().path.replace("normal", "flu")]}, "phantom:.*finding='flu'.*covid"),
+        (phantom.render, {"paths": [phantom.Film().path.replace("age=50", "age=old")]}, "phantom:.*old"),
+    ],
+)
+def test_every_function_names_the_argument_that_is_wrong(call, arguments, named):
+    with pytest.raises(ValueError, match=named):
+        call(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [({"n": 0}, "n=0"), ({"n": 3, "block": 0}, "block=0"), ({"n": 3, "clutter": 7}, "clutter=7"),
+     ({"n": 3, "size_px": 8}, "size_px=8")],
+)
+def test_blocks_check_their_arguments_too(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        next(phantom.simulate_blocks(**arguments))
+
+
+@pytest.mark.parametrize("name, wrong", [
+    ("finding", "flu"), ("severity", 1.1), ("severity", -0.1), ("severity", float("nan")), ("severity", "high"),
+    ("sex", "X"), ("age", 130), ("age", -1), ("age", 50.5), ("view", "lateral"), ("hospital", "east"), ("marker", 3),
+    ("text", 3), ("border", 2), ("wires", -1), ("tube", 2), ("curve", 0.5), ("size", 2), ("copy", 2), ("seed", -1),
+    ("patient", -1), ("film", 1.0),
+])
+def test_a_film_refuses_settings_out_of_range(name, wrong):
+    with pytest.raises(ValueError, match=f"{name}={wrong!r}".replace(".", "[.]")):
+        phantom.Film(**{name: wrong})
+    assert name in {f.name for f in fields(phantom.Film)}
+
+
+def test_an_unknown_finding_is_named():
+    rng = np.random.default_rng(0)
+    pose = phantom_anatomy.draw_values(phantom_anatomy.POSE, rng)
+    chest = phantom_anatomy.build_anatomy(phantom_anatomy.draw_traits(rng, "F", 50), pose, "PA", 32, rng)
+    with pytest.raises(ValueError, match="finding='flu'.*covid.*pneumonia"):
+        phantom_findings.add_finding(chest, "flu", 0.5, rng)
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def peak_bytes(n):
+    "Most memory that numpy and Python held while n films were simulated in blocks of 5"
+    tracemalloc.start()
+    films = sum(len(block) for block in phantom.simulate_blocks(n, block=5, size_px=48, workers=1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert films == n
+    return peak
+
+
+def test_blocks_need_the_same_memory_for_any_number_of_films():
+    phantom.simulate(2, size_px=48)  # tables of splines and letters are made once
+    few_films, many_films = peak_bytes(10), peak_bytes(40)
+    assert many_films < 1.1 * few_films

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from covid_xray import phantom_physics as physics
 from covid_xray import phantom_shapes as shapes
@@ -94,16 +95,30 @@ def test_chord_through_a_ball_is_pythagoras():
 
 
 def test_beads_keep_their_amount_wherever_they_fall():
-    row, column = np.array([10.3, 31.7]), np.array([20.9, 5.1])
-    film = shapes.splat((64, 64), row, column, np.array([2.0, 3.0]), np.array([1.0, 0.7]))
+    row, column, film = np.array([10.3, 31.7]), np.array([20.9, 5.1]), np.zeros((64, 64), np.float32)
+    shapes.splat(film, row, column, np.array([2.0, 3.0]), np.array([1.0, 0.7]))
     assert film.sum() == pytest.approx(5, rel=1e-5)
     rows, columns = np.mgrid[:64, :64] + 0.5
     assert (film * rows).sum() / 5 == pytest.approx((2 * 10.3 + 3 * 31.7) / 5, abs=0.05)
     assert (film * columns).sum() / 5 == pytest.approx((2 * 20.9 + 3 * 5.1) / 5, abs=0.05)
 
 
+def test_a_bead_is_a_gaussian():
+    "Against scipy's normal law, integrated over a pixel, and a bead at the rim loses what lies beyond it"
+    film = np.zeros((40, 50), np.float32)
+    shapes.splat(film, np.array([20.5]), np.array([30.5]), np.array([1.0]), np.array([2.0]))
+    edges = np.arange(51) - 30.5
+    expected = np.diff(norm.cdf(edges / 2.0))
+    assert film.sum(0) == pytest.approx(expected, abs=0.006)
+    half = np.zeros((40, 50), np.float32)
+    shapes.splat(half, np.array([20.5]), np.array([0.0]), np.array([1.0]), np.array([2.0]))
+    assert half.sum() == pytest.approx(0.5, abs=0.02)
+
+
 def test_beads_outside_the_film_leave_it_empty():
-    assert shapes.splat((32, 32), np.array([-40.0]), np.array([90.0]), np.ones(1), np.ones(1)).sum() == 0
+    film = np.zeros((32, 32), np.float32)
+    shapes.splat(film, np.array([-40.0]), np.array([90.0]), np.ones(1), np.ones(1))
+    assert not film.any()
 
 
 def test_a_drawn_tube_has_the_tube_s_volume():
