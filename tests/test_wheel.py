@@ -58,6 +58,23 @@ def is_shipped(path: Path) -> bool:
     return path.is_file() and not {"__pycache__", "chapters"} & set(path.parts) and path.name != ".gitignore"
 
 
+def test_a_build_elsewhere_gives_the_same_bytes(built: dict[str, Path], tmp_path: Path) -> None:
+    "Another folder, other times and rights, another hash seed; and the wheel straight from the files, not the archive"
+    skipped = shutil.ignore_patterns(".venv*", ".git", "_docs", "_proc", "__pycache__", "*.egg-info", "build")
+    project = tmp_path / "another" / "folder"
+    shutil.copytree(ROOT, project, ignore=skipped)
+    for path in project.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.utime(path, (1.6e9, 1.6e9))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--wheel", str(project)]
+    options = {"umask": 0o077} if os.name == "posix" else {}
+    env = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=env, **options)
+    for path in (project / "dist").iterdir():
+        assert path.read_bytes() == built[path.suffix].read_bytes(), path.name
+    assert len(list((project / "dist").iterdir())) == 2
+
+
 def test_source_archive_is_whole(built: dict[str, Path]) -> None:
     with tarfile.open(built[".gz"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -126,10 +143,17 @@ def test_course_is_copied_out_of_the_wheel(elsewhere) -> None:
     "Every chapter once; a changed one is kept, the others are left as they are"
     elsewhere("covid-xray", "course", "mine")
     mine = elsewhere.home / "mine"
-    assert sorted(p.relative_to(mine).as_posix() for p in mine.rglob("*.ipynb")) == CHAPTERS
+    learners = [name for name in CHAPTERS if not name.startswith("instructor/")]
+    assert sorted(p.relative_to(mine).as_posix() for p in mine.rglob("*.ipynb")) == learners
     changed = mine / "01_data.ipynb"
     changed.write_text(changed.read_text(encoding="utf-8").replace('"cells"', '"cells" '), encoding="utf-8")
     before = changed.read_bytes()
     told = elsewhere("covid-xray", "course", "mine")
     assert changed.read_bytes() == before
     assert "0 chapters copied" in told and "kept your changed 01_data.ipynb" in told
+
+
+def test_the_instructors_edition_is_in_the_wheel(elsewhere) -> None:
+    elsewhere("covid-xray", "course", "class", "--edition", "instructor")
+    folder = elsewhere.home / "class"
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.ipynb")) == CHAPTERS
