@@ -58,6 +58,7 @@ docs: $(STAMP)
 	@$(BIN)/python tools/docs.py
 
 export: $(STAMP)
+	@$(BIN)/python tools/set_up.py
 	@$(BIN)/nbdev_export
 	@$(BIN)/python tools/readme.py
 
