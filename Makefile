@@ -60,6 +60,7 @@ docs: $(STAMP)
 export: $(STAMP)
 	@$(BIN)/python tools/set_up.py
 	@$(BIN)/nbdev_export
+	@$(BIN)/python tools/teaching.py
 	@$(BIN)/python tools/readme.py
 
 outputs: $(STAMP)

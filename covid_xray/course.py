@@ -87,7 +87,7 @@ def _edition(edition: str) -> dict[str, bytes]:
     found = {p.relative_to(source).as_posix(): json.loads(p.read_text(encoding="utf-8")) for p in paths}
     exercised = {name.rpartition("/")[2]: found[name] for name in found if name.startswith("solutions/")}
     if edition == "nbgrader":
-        numbers = {name: int(name[:2]) for name in exercised}
+        numbers = {name: name.partition("_")[0].lstrip("0") for name in exercised}  # 01b_contrast.ipynb: 1b
         found = {f"source/chapter{n}/exercises.ipynb": handout.assignment(found[name], exercised[name], n)
                  for name, n in numbers.items()}
     elif edition == "instructor":

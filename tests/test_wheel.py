@@ -163,8 +163,10 @@ def test_the_instructors_edition_is_in_the_wheel(elsewhere) -> None:
 
 @pytest.fixture(scope="module")
 def colab(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
-    """A Python as a Colab notebook meets it: PyTorch and ipywidgets are there, `google.colab` too, covid_xray is not, and
-    pip finds the release, here in a folder. What covid_xray needs is lent, so that nothing is downloaded."""
+    """A Python as a Colab notebook meets it: PyTorch, ipywidgets and `google.colab` are there, covid_xray is not.
+
+    pip finds the release, here in a folder. What covid_xray needs is lent, so that nothing is downloaded.
+    """
     home = tmp_path_factory.mktemp("colab")
     venv.create(home / "venv", with_pip=False, symlinks=os.name == "posix")
     python = home / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

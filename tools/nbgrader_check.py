@@ -1,4 +1,4 @@
-"""Hand out and grade every chapter's assignment with nbgrader itself, in an environment of its own: `make nbgrader-check`.
+"""Hand out and grade every assignment with nbgrader itself, in an environment of its own: `make nbgrader-check`.
 
     python tools/nbgrader_check.py [--venv FOLDER] [--chapters 1 2 ...]
 
@@ -42,7 +42,8 @@ def environment(folder: Path) -> Path:
 
 def hand_in(course: Path, chapter: str) -> None:
     "The three submissions of one chapter"
-    solved, given = (json.loads((course / kind / chapter / NOTEBOOK).read_text("utf-8")) for kind in ("source", "release"))
+    folders = (course / kind / chapter for kind in ("source", "release"))
+    solved, given = (json.loads((folder / NOTEBOOK).read_text("utf-8")) for folder in folders)
     half = json.loads(json.dumps(given))
     answers = [i for i, cell in enumerate(half["cells"]) if cell["metadata"]["nbgrader"]["solution"]]
     for i in answers[::2]:

@@ -1,4 +1,4 @@
-"""Run the tests with the oldest versions that settings.ini declares, in an environment of their own: `make oldest-check`.
+"""Run tests with the oldest versions that settings.ini declares, in an environment of their own: `make oldest-check`.
 
     python tools/oldest.py [--venv FOLDER] [--python 3.11] [--newest] [--install-only] [-- PYTEST ARGUMENTS]
 

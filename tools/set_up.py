@@ -2,8 +2,8 @@
 
     python tools/set_up.py [--check]    # --check changes nothing and ends with 1 where a chapter has another cell
 
-Where covid_xray is there already (a checkout, Binder, a second run) the cell does nothing. In Colab, in Kaggle or in any
-kernel without it, it installs the release that the chapter belongs to.
+Where covid_xray is there already (a checkout, Binder, a second run) the cell does nothing. In Colab, in Kaggle or in
+any kernel without it, it installs the release that the chapter belongs to.
 """
 from __future__ import annotations
 

@@ -11,9 +11,11 @@ import re
 
 __all__ = ["assignment", "for_students", "with_solutions"]
 
-_CHECK = re.compile(r"""\bcheck\(\s*["'](\d+\.\d+)["']""")
+_CHECK = re.compile(r"""\bcheck\(\s*["'](\d+[a-z]?\.\d+)["']""")
+_LINK = re.compile(r"\[([^\]]+)\]\([^)]*\.ipynb[^)]*\)")
 _NOT_WRITTEN = re.compile(r"^ *raise NotImplementedError.*\n?", re.MULTILINE)
-_SOLUTIONS = re.compile(r"The\s+\[solutions\]\(solutions/\w+\.ipynb\)\s+are\s+there\s+when\s+you\s+want\s+to\s+compare\.")
+_SOLUTIONS = re.compile(
+    r"The \[solutions\]\(solutions/\w+\.ipynb\) are there when you want to compare\.".replace(" ", r"\s+"))
 _BEGIN, _END = "### BEGIN SOLUTION\n", "### END SOLUTION\n"  # nbgrader's own words
 
 
@@ -44,7 +46,7 @@ def with_solutions(
 def assignment(
     chapter: dict,  # a chapter's notebook, with stubs
     solutions: dict,  # the notebook of its solutions
-    number: int,  # of the chapter
+    number: str,  # of the chapter, such as 1b
 ) -> dict:  # a notebook for the folder `source/` of an nbgrader course: one point an exercise
     """The exercises of a chapter as an assignment of nbgrader (cell metadata, schema 3).
 
@@ -118,7 +120,7 @@ def _tasks(chapter: dict) -> dict[str, str]:
     "Name of each exercise -> its task; links to other notebooks become plain words, since those are elsewhere"
     found = {}
     for cell in chapter["cells"]:
-        text = re.sub(r"\[([^\]]+)\]\([^)]*\.ipynb[^)]*\)", r"\1", _text(cell)) if cell["cell_type"] == "markdown" else ""
-        for part in re.split(r"^(?=\*\*\d+\.\d+ )", text, flags=re.MULTILINE)[1:]:
-            found[re.match(r"\*\*(\d+\.\d+) ", part)[1]] = part
+        text = _LINK.sub(r"\1", _text(cell)) if cell["cell_type"] == "markdown" else ""
+        for part in re.split(r"^(?=\*\*\d+[a-z]?\.\d+ )", text, flags=re.MULTILINE)[1:]:
+            found[re.match(r"\*\*(\d+[a-z]?\.\d+) ", part)[1]] = part
     return found
