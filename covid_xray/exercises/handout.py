@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
+import textwrap
 
 __all__ = ["assignment", "for_students", "with_solutions"]
 
@@ -16,6 +17,7 @@ _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\.ipynb[^)]*\)")
 _NOT_WRITTEN = re.compile(r"^ *raise NotImplementedError.*\n?", re.MULTILINE)
 _SOLUTIONS = re.compile(
     r"The \[solutions\]\(solutions/\w+\.ipynb\) are there when you want to compare\.".replace(" ", r"\s+"))
+_INDENT = "    "
 _BEGIN, _END = "### BEGIN SOLUTION\n", "### END SOLUTION\n"  # nbgrader's own words
 
 
@@ -101,7 +103,7 @@ def _imports(solutions: dict) -> str:
 
 
 def _filled(name: str, stub: dict, answers: dict[str, dict], before: str = "", after: str = "") -> str:
-    "A stub's own first lines, then the body of its solution between two marks"
+    "A stub's own first lines, then the body of its solution between two marks; helpers of a solution move inside"
     if name not in answers:
         raise ValueError(f"exercise {name} has no solution in the notebook of solutions")
     head, found = _NOT_WRITTEN.split(_text(stub))[0], _text(answers[name])
@@ -109,11 +111,9 @@ def _filled(name: str, stub: dict, answers: dict[str, dict], before: str = "", a
     wanted = re.findall(r"^def (\w+)", head, re.MULTILINE)[-1]
     function = next(node for node in ast.parse(found).body if getattr(node, "name", None) == wanted)
     lines, body = found.splitlines(True), function.body[bool(ast.get_docstring(function)):]
-    helpers = "".join(lines[: function.lineno - 1])
+    helpers = textwrap.indent("".join(lines[: function.lineno - 1]), _INDENT)
     inner = "".join(lines[body[0].lineno - 1 : function.end_lineno]).rstrip("\n") + "\n"
-    indent = "    "
-    around = (f"{before}{helpers}{after}\n" if helpers.strip() else "") + head
-    return around + (indent + before if before else "") + inner + (indent + after if after else "")
+    return head + textwrap.indent(before, _INDENT) + helpers + inner + textwrap.indent(after, _INDENT)
 
 
 def _tasks(chapter: dict) -> dict[str, str]:
