@@ -24,7 +24,7 @@ BIN = $(VENV)/bin
 endif
 STAMP = $(VENV)/.covid_xray
 
-.PHONY: help lab test course docs bench sweeps models results slow-checks export outputs clean
+.PHONY: help lab test course docs bench sweeps models results slow-checks nbgrader-check oldest-check dist export outputs clean
 
 help:
 	@echo "make lab          set up, then open JupyterLab on the first chapter"
@@ -36,6 +36,9 @@ help:
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
+	@echo "make nbgrader-check  every assignment handed out and graded by nbgrader itself (its own environment, 6 minutes)"
+	@echo "make oldest-check    tests with the oldest declared versions (its own environment, 6 GB, half an hour)"
+	@echo "make dist         wheel and source archive in dist/: the same bytes wherever and whenever they are built"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      run every chapter and store its outputs, clean"
 	@echo "make clean        remove .venv and everything built"
@@ -58,7 +61,9 @@ docs: $(STAMP)
 	@$(BIN)/python tools/docs.py
 
 export: $(STAMP)
+	@$(BIN)/python tools/set_up.py
 	@$(BIN)/nbdev_export
+	@$(BIN)/python tools/teaching.py
 	@$(BIN)/python tools/readme.py
 
 outputs: $(STAMP)
@@ -82,7 +87,18 @@ slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
 	@COVID_XRAY_SOURCE=darkcovidnet COVID_XRAY_ROOT="$(COVID_XRAY_DATA)/darkcovidnet" $(BIN)/python tools/run_chapters.py nbs/01_data.ipynb nbs/04_training.ipynb
 
+nbgrader-check: $(STAMP)
+	@$(BIN)/python tools/nbgrader_check.py
+
+oldest-check: $(STAMP)
+	@$(BIN)/python tools/oldest.py
+
+dist: $(STAMP)
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation >/dev/null
+	@$(BIN)/python -c "import hashlib, pathlib; [print(hashlib.sha256(p.read_bytes()).hexdigest(), p) for p in sorted(pathlib.Path('dist').iterdir())]"
+
 clean:
-	rm -rf "$(VENV)" build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf "$(VENV)" .venv-nbgrader .venv-oldest build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +

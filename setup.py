@@ -1,13 +1,23 @@
-"""Package metadata for pip. Every fact comes from settings.ini, which nbdev reads too."""
+"""Package metadata for pip. Every fact comes from settings.ini, which nbdev reads too.
+
+Wheel and source archive come out the same, byte for byte, in any folder, at any time, under any umask.
+"""
+import gzip
 import json
+import os
+import tarfile
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
 SUFFIX = "_requirements"
+os.environ.setdefault("SOURCE_DATE_EPOCH", "1577836800")  # the time of every file in an archive: 1 January 2020
+os.umask(0o022)  # what the build itself writes
 
 
 def read_settings():
@@ -24,6 +34,12 @@ def without_outputs(notebook):
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def usual_rights(folder):
+    "Whatever the checkout has"
+    for path in Path(folder).rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 class BuildWithChapters(build_py):
@@ -44,10 +60,40 @@ class BuildWithChapters(build_py):
             target = self.target(notebook)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(without_outputs(notebook))
+        usual_rights(self.build_lib)
 
     def get_outputs(self, include_bytecode=True):
         outputs = super().get_outputs(include_bytecode)
         return outputs if self.editable_mode else outputs + [str(self.target(p)) for p in self.chapters()]
+
+
+class SameWheel(bdist_wheel):
+    "A wheel whose licences, too, have the usual rights"
+
+    def write_wheelfile(self, wheelfile_base, *options, **named):
+        super().write_wheelfile(wheelfile_base, *options, **named)
+        usual_rights(wheelfile_base)
+
+
+class SameArchive(sdist):
+    "A source archive without what differs between builds: order, times, owners, rights"
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        def as_always(entry):
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            entry.mtime = int(os.environ["SOURCE_DATE_EPOCH"])
+            entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+            return entry
+
+        if format != "gztar":
+            raise SystemExit(f"source archives are gztar, not {format}")
+        name = f"{base_name}.tar.gz"
+        with open(name, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                for path in [Path(base_dir), *sorted(Path(base_dir).rglob("*"))]:
+                    archive.add(path, recursive=False, filter=as_always)
+        return name
 
 
 settings = read_settings()
@@ -89,6 +135,6 @@ setup(
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{package}={package}._modidx:d"],
     },
-    cmdclass={"build_py": BuildWithChapters},
+    cmdclass={"build_py": BuildWithChapters, "bdist_wheel": SameWheel, "sdist": SameArchive},
     zip_safe=False,
 )

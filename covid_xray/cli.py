@@ -176,15 +176,21 @@ def doctor() -> None:
 
 
 @app.command()
-def course(folder: Annotated[Path, typer.Argument(help="Where the chapters go.")]) -> None:
+def course(
+    folder: Annotated[Path, typer.Argument(help="Where the chapters go.")],
+    edition: Annotated[str, typer.Option(help="learner, student (without solutions), instructor or nbgrader.")] = (
+        "learner"),
+) -> None:
     "Copy the chapters into a folder of yours; a file you have changed is never overwritten."
     from covid_xray.course import copy_course
 
-    result = copy_course(folder)
-    typer.echo(f"{len(result['copied'])} chapters copied to {folder}, {len(result['unchanged'])} were there already")
+    result = copy_course(folder, edition)
+    what = "assignments" if edition == "nbgrader" else "chapters"
+    typer.echo(f"{len(result['copied'])} {what} copied to {folder}, {len(result['unchanged'])} were there already")
     for name in result["kept"]:
         typer.echo(f"kept your changed {name}")
-    typer.echo(f"Open them with: jupyter lab {folder}")
+    typer.echo(f"Hand them out with: nbgrader generate_assignment chapter1 --course-dir={folder.resolve()}"
+               if edition == "nbgrader" else f"Open them with: jupyter lab {folder}")
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["chapters_folder", "claim", "copy_course", "show"]
+__all__ = ["EDITIONS", "chapters_folder", "claim", "copy_course", "show"]
+
+EDITIONS = {  # of the course, and what each is for
+    "learner": "chapters, guides and solutions",
+    "student": "chapters and guides, without the solutions",
+    "instructor": "chapters with every exercise filled in, solutions, and notes for teaching",
+    "nbgrader": "assignments that nbgrader hands out and grades",
+}
 
 
 def claim(
@@ -63,32 +70,58 @@ def chapters_folder() -> Path:  # the folder that holds the chapters as installe
     raise FileNotFoundError("no chapters in this installation: pip install --force-reinstall covid_xray")
 
 
-def _without_outputs(notebook: Path) -> bytes:
+def _as_met(notebook: dict) -> bytes:
     "The notebook as a learner first meets it: every output removed"
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    for cell in content["cells"]:
+    for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _edition(edition: str) -> dict[str, bytes]:
+    "Name and content of each notebook of an edition"
+    from covid_xray.exercises import handout
+
+    source, hidden = chapters_folder(), {"_proc", ".ipynb_checkpoints"}
+    paths = sorted(p for p in source.rglob("*.ipynb") if not hidden & set(p.parts))
+    found = {p.relative_to(source).as_posix(): json.loads(p.read_text(encoding="utf-8")) for p in paths}
+    exercised = {name.rpartition("/")[2]: found[name] for name in found if name.startswith("solutions/")}
+    if edition == "nbgrader":
+        numbers = {name: name.partition("_")[0].lstrip("0") for name in exercised}  # 01b_contrast.ipynb: 1b
+        found = {f"source/chapter{n}/exercises.ipynb": handout.assignment(found[name], exercised[name], n)
+                 for name, n in numbers.items()}
+    elif edition == "instructor":
+        found |= {name: handout.with_solutions(found[name], exercised[name]) for name in exercised}
+    else:
+        left_out = ("instructor/",) if edition == "learner" else ("instructor/", "solutions/")
+        found = {name: notebook for name, notebook in found.items() if not name.startswith(left_out)}
+        if edition == "student":
+            found |= {name: handout.for_students(found[name]) for name in exercised}
+    return {name: _as_met(notebook) for name, notebook in found.items()}
 
 
 def copy_course(
     folder: str | Path,  # where the chapters go; made if it is not there
+    edition: str = "learner",  # one of EDITIONS
 ) -> dict[str, list[str]]:  # names of the notebooks under "copied", "unchanged" and "kept" (changed by you, left alone)
-    """Copy the chapters into a folder of the learner's own, and never overwrite a changed file.
+    """Copy the chapters into a folder of the reader's own, and never overwrite a changed file.
 
     A file `.course.json` remembers what was copied, so that a chapter you have not touched is brought up to date by
     a newer version while one that you have changed stays as you left it.
+
+    Raises ValueError for an unknown edition, and where the folder holds another edition.
     """
-    folder, source = Path(folder), chapters_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    if edition not in EDITIONS:
+        raise ValueError(f"there is no edition {edition!r}: choose one of {', '.join(EDITIONS)}")
+    folder = Path(folder)
     record_path = folder / ".course.json"
     record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.is_file() else {}
+    present_edition = record.setdefault("edition", "learner" if record else edition)
+    if present_edition != edition:
+        raise ValueError(f"{folder} holds the {present_edition} edition: put the {edition} edition into another folder")
     result: dict[str, list[str]] = {"copied": [], "unchanged": [], "kept": []}
-    hidden = {"_proc", ".ipynb_checkpoints"}
-    for notebook in sorted(p for p in source.rglob("*.ipynb") if not hidden & set(p.parts)):
-        name = notebook.relative_to(source).as_posix()
-        target, content = folder / name, _without_outputs(notebook)
+    for name, content in _edition(edition).items():
+        target = folder / name
         present = hashlib.sha256(target.read_bytes()).hexdigest() if target.is_file() else None
         fresh = hashlib.sha256(content).hexdigest()
         if present == fresh:

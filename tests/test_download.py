@@ -412,7 +412,7 @@ def test_kaggle_counts_and_structure(kaggle, tmp_path, monkeypatch):
     files, _ = kaggle
     monkeypatch.setitem(module._KAGGLE_COUNTS, "radiography", dict(covid=1, normal=1, pneumonia=1, lung_opacity=1))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         download("radiography", tmp_path / "set", progress=False)
     (files / "COVID-19_Radiography_Dataset/Normal/images/Normal-1.png").unlink()
     with pytest.raises(ValueError, match="no films of normal"):

@@ -17,11 +17,11 @@ import pytest
 
 import readme
 import run_chapters
+import set_up
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "covid_xray"
 NOTEBOOKS = run_chapters.chapters()
-SET_UP = "#| include: false\nimport sys\nif 'google.colab' in sys.modules:\n    %pip install -q \"covid_xray[course]\""
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / "nbs").as_posix())
 
 
@@ -325,7 +325,7 @@ def test_notebook_opens_as_agreed(path: Path) -> None:
     assert re.fullmatch(r"# [^\n]+\n+> [^\n]+\n*", source(first)), "the first cell: title and description only"
     if module_of(path):
         assert source(rest[0]).strip() == f"#| default_exp {module_of(path)}"
-        assert source(rest[1]).strip() == SET_UP
+        assert source(rest[1]).strip() == set_up.text(), "run make export"
 
 
 @every_notebook

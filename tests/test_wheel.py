@@ -18,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
+import covid_xray
 import run_chapters
+import set_up
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.relative_to(ROOT / "nbs").as_posix() for path in run_chapters.chapters())
@@ -56,6 +58,23 @@ def test_wheel_holds_what_it_should(built: dict[str, Path]) -> None:
 
 def is_shipped(path: Path) -> bool:
     return path.is_file() and not {"__pycache__", "chapters"} & set(path.parts) and path.name != ".gitignore"
+
+
+def test_a_build_elsewhere_gives_the_same_bytes(built: dict[str, Path], tmp_path: Path) -> None:
+    "Another folder, other times and rights, another hash seed; and the wheel straight from the files, not the archive"
+    skipped = shutil.ignore_patterns(".venv*", ".git", "_docs", "_proc", "__pycache__", "*.egg-info", "build")
+    project = tmp_path / "another" / "folder"
+    shutil.copytree(ROOT, project, ignore=skipped)
+    for path in project.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.utime(path, (1.6e9, 1.6e9))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--wheel", str(project)]
+    options = {"umask": 0o077} if os.name == "posix" else {}
+    env = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=env, **options)
+    for path in (project / "dist").iterdir():
+        assert path.read_bytes() == built[path.suffix].read_bytes(), path.name
+    assert len(list((project / "dist").iterdir())) == 2
 
 
 def test_source_archive_is_whole(built: dict[str, Path]) -> None:
@@ -126,10 +145,74 @@ def test_course_is_copied_out_of_the_wheel(elsewhere) -> None:
     "Every chapter once; a changed one is kept, the others are left as they are"
     elsewhere("covid-xray", "course", "mine")
     mine = elsewhere.home / "mine"
-    assert sorted(p.relative_to(mine).as_posix() for p in mine.rglob("*.ipynb")) == CHAPTERS
+    learners = [name for name in CHAPTERS if not name.startswith("instructor/")]
+    assert sorted(p.relative_to(mine).as_posix() for p in mine.rglob("*.ipynb")) == learners
     changed = mine / "01_data.ipynb"
     changed.write_text(changed.read_text(encoding="utf-8").replace('"cells"', '"cells" '), encoding="utf-8")
     before = changed.read_bytes()
     told = elsewhere("covid-xray", "course", "mine")
     assert changed.read_bytes() == before
     assert "0 chapters copied" in told and "kept your changed 01_data.ipynb" in told
+
+
+def test_the_instructors_edition_is_in_the_wheel(elsewhere) -> None:
+    elsewhere("covid-xray", "course", "class", "--edition", "instructor")
+    folder = elsewhere.home / "class"
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.ipynb")) == CHAPTERS
+
+
+@pytest.fixture(scope="module")
+def colab(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
+    """A Python as a Colab notebook meets it: PyTorch, ipywidgets and `google.colab` are there, covid_xray is not.
+
+    pip finds the release, here in a folder. What covid_xray needs is lent, so that nothing is downloaded.
+    """
+    home = tmp_path_factory.mktemp("colab")
+    venv.create(home / "venv", with_pip=False, symlinks=os.name == "posix")
+    python = home / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = Path(subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
+    lent = home / "lent"
+    lent.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "covid_xray" not in path.name and path.suffix != ".pth":
+            (lent / path.name).symlink_to(path, target_is_directory=path.is_dir())
+    (own / "lent.pth").write_text(f"{lent}\n")
+    (own / "google" / "colab").mkdir(parents=True)
+    (own / "google" / "colab" / "__init__.py").touch()
+    (own / "run_notebook.py").write_text(RUN_NOTEBOOK)
+    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "IN_TEST")}
+    env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(built[".whl"].parent), "PIP_CONFIG_FILE": os.devnull}
+
+    def run(notebook: dict) -> list[dict]:
+        (home / "chapter.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+        command = [python, "-m", "run_notebook", "chapter.ipynb"]
+        done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads((home / "chapter.ipynb").read_text(encoding="utf-8"))["cells"]
+
+    run.own = own
+    return run
+
+
+RUN_NOTEBOOK = """import sys, nbformat
+from nbclient import NotebookClient
+notebook = nbformat.read(sys.argv[1], 4)
+NotebookClient(notebook, timeout=300, store_widget_state=False).execute()
+nbformat.write(notebook, sys.argv[1])
+"""
+
+
+def test_first_chapter_in_colab(colab) -> None:
+    "The set-up cell installs this very release from nothing; a second time it has nothing to do, and starts no pip"
+    assert not list(colab.own.glob("covid_xray*"))
+    chapter = set_up.renewed(json.loads((ROOT / "nbs" / "01_data.ipynb").read_text(encoding="utf-8")))
+    cells = colab(chapter)
+    assert sum(bool(cell.get("outputs")) for cell in cells) > 20
+    assert (colab.own / f"covid_xray-{covid_xray.__version__}.dist-info").is_dir()
+    assert (colab.own / "covid_xray" / "cli.py").is_file()
+    stamp = "import time; start = time.perf_counter()"
+    again = [stamp, set_up.text(), "print(time.perf_counter() - start)"]
+    code = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    cells = colab({**chapter, "cells": [{**code, "id": f"cell{i}", "source": s} for i, s in enumerate(again)]})
+    assert cells[1]["outputs"] == [] and float(cells[2]["outputs"][0]["text"][0]) < 1
