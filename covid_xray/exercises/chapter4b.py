@@ -208,7 +208,6 @@ def _judge_share(answer: Any) -> str | None:
     return compare(near, cases, rounded(_maximum), [
         ("that is the mean before any adjusting: it is drawn towards the old share.", rounded(lambda p, a: p.mean())),
         ("that is one round: go on until nothing changes.", rounded(lambda p, a: _share(p, a, 2))),
-        ("that is one round: go on until nothing changes.", rounded(lambda p, a: _share(p, a, 1))),
         ("that counts films above 0.5, and the threshold still belongs to the old share.",
          rounded(lambda p, a: (p > 0.5).mean())),
         ("that is the old share.", rounded(lambda p, a: a)),
