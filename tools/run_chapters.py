@@ -58,7 +58,7 @@ class Watch:
         self.thread.start()
 
     def watch(self) -> None:
-        while not self.done.wait(0.5):
+        while not self.done.wait(0.3):
             self.look()
 
     def look(self) -> None:
