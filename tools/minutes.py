@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "nbs"
 KEPT = ROOT / "covid_xray" / "results" / "minutes.csv"
-COLUMNS = ("notebook", "seconds", "cpu_seconds", "peak_gb")
+COLUMNS = ("notebook", "seconds", "cpu_seconds", "peak_gb", "longest_cell")
 CARD = re.compile(r"(\| \*\*Time\*\* \| [^|]*?to read), [^|;]* to run on two cores")
 
 
@@ -45,7 +45,7 @@ def keep(runs: dict[Path, Run]) -> None:
 
 def measured(run: Run) -> dict[str, float]:
     return {"seconds": round(run.seconds), "cpu_seconds": round(run.cpu_seconds),
-            "peak_gb": round(run.peak_bytes / 1e9, 2)}
+            "peak_gb": round(run.peak_bytes / 1e9, 2), "longest_cell": round(run.longest_cell)}
 
 
 def sentence(seconds: float) -> str:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -39,6 +40,7 @@ class Run:
     seconds: float  # wall time, the kernel's start included
     cpu_seconds: float  # of the kernel and its children
     peak_bytes: int  # largest resident memory of the kernel and its children
+    longest_cell: float  # seconds of the cell that took longest
     error: str | None  # the first failing cell and its traceback
 
 
@@ -108,7 +110,19 @@ def execute(path: Path, env: dict[str, str] | None = None) -> Run:
         for watch in watchers:
             watch.stop()
     seen = (watchers[0].cpu_seconds, watchers[0].peak_bytes) if watchers else (0.0, 0)
-    return Run(notebook, time.monotonic() - start, *seen, error)
+    return Run(notebook, time.monotonic() - start, *seen, longest_cell(notebook), error)
+
+
+def longest_cell(notebook: nbformat.NotebookNode) -> float:
+    "Seconds of the slowest cell, from the times that the client notes beside each"
+    times = [cell.metadata.get("execution", {}) for cell in notebook.cells]
+    ends = [(t["iopub.execute_input"], t["shell.execute_reply"]) for t in times if "shell.execute_reply" in t]
+    return max((seconds(end) - seconds(start) for start, end in ends), default=0.0)
+
+
+def seconds(moment: str) -> float:
+    "A time as the client writes it, in seconds since 1970 (Python 3.10 does not read its Z)"
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 def clean(notebook: nbformat.NotebookNode) -> dict:
@@ -179,13 +193,14 @@ def state(run: Run) -> str:
 
 
 def print_table(runs: dict[Path, Run]) -> None:
-    "Minutes by the clock, CPU minutes, and peak memory"
-    print(f"\n{'chapter':<24}{'minutes':>8}{'CPU':>7}{'peak GB':>9}")
+    "Minutes by the clock, CPU minutes, peak memory, and the seconds of the slowest cell"
+    print(f"\n{'chapter':<24}{'minutes':>8}{'CPU':>7}{'peak GB':>9}{'cell s':>8}")
     for path, run in runs.items():
         print(f"{path.stem:<24}{run.seconds / 60:>8.1f}{run.cpu_seconds / 60:>7.1f}{run.peak_bytes / 1e9:>9.1f}"
-              f"{'  failed' if run.error else ''}")
-    seconds, cpu = (sum(values) / 60 for values in zip(*((run.seconds, run.cpu_seconds) for run in runs.values())))
-    print(f"{'all':<24}{seconds:>8.1f}{cpu:>7.1f}{max(run.peak_bytes for run in runs.values()) / 1e9:>9.1f}")
+              f"{run.longest_cell:>8.0f}{'  failed' if run.error else ''}")
+    wall, cpu = (sum(values) / 60 for values in zip(*((run.seconds, run.cpu_seconds) for run in runs.values())))
+    peak, cell = (max(values) for values in zip(*((run.peak_bytes, run.longest_cell) for run in runs.values())))
+    print(f"{'all':<24}{wall:>8.1f}{cpu:>7.1f}{peak / 1e9:>9.1f}{cell:>8.0f}")
 
 
 if __name__ == "__main__":
