@@ -24,23 +24,24 @@ BIN = $(VENV)/bin
 endif
 STAMP = $(VENV)/.covid_xray
 
-.PHONY: help lab test course docs bench sweeps models results slow-checks nbgrader-check oldest-check dist export outputs clean
+.PHONY: help lab test course docs bench sweeps models results slow-checks nbgrader-check oldest-check dist export outputs clean claims
 
 help:
 	@echo "make lab          set up, then open JupyterLab on the first chapter"
 	@echo "make test         set up, then run every test"
-	@echo "make course       run every chapter headless; a table of minutes and peak memory at the end"
+	@echo "make course       run every chapter headless; minutes and peak memory as a table, kept and put into the cards"
 	@echo "make docs         build the docs site into _docs/ (Quarto where installed, else without it)"
 	@echo "make bench        speed of what is slow, a table (about two minutes); BENCH_ARGS=\"--json FILE\" keeps it"
 	@echo "make models       train the small models that ship with the course; finished ones are left alone"
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
+	@echo "make claims       what chapters 4, 4a and 4c claim, over five seeds; computes only what is missing (20 minutes from nothing)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make nbgrader-check  every assignment handed out and graded by nbgrader itself (its own environment, 6 minutes)"
 	@echo "make oldest-check    tests with the oldest declared versions (its own environment, 6 GB, half an hour)"
 	@echo "make dist         wheel and source archive in dist/: the same bytes wherever and whenever they are built"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
-	@echo "make outputs      run every chapter and store its outputs, clean"
+	@echo "make outputs      the same, and store the outputs, clean"
 	@echo "make clean        remove .venv and everything built"
 
 # The tool returns at once when the environment is complete; the stamp is remade when a requirement changes.
@@ -55,7 +56,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 course: $(STAMP)
-	@$(BIN)/python tools/run_chapters.py
+	@$(BIN)/python tools/run_chapters.py --minutes
 
 docs: $(STAMP)
 	@$(BIN)/python tools/docs.py
@@ -67,7 +68,7 @@ export: $(STAMP)
 	@$(BIN)/python tools/readme.py
 
 outputs: $(STAMP)
-	@$(BIN)/python tools/run_chapters.py --save
+	@$(BIN)/python tools/run_chapters.py --save --minutes
 
 bench: $(STAMP)
 	@$(BIN)/python tools/bench.py $(BENCH_ARGS)
@@ -82,6 +83,9 @@ results: $(STAMP)
 sweeps: $(STAMP)
 	@$(BIN)/python tools/sweeps.py
 	@$(BIN)/python tools/leaks.py
+
+claims: $(STAMP)
+	@$(BIN)/python tools/claims.py
 
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }

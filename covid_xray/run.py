@@ -178,9 +178,9 @@ def train_run(
     classes: Sequence[str] | None = None,  # labels of your own instead of a task, the class of interest first
     task: str = "three-class",  # see `TASKS`; ignored where `classes` is given
     model: str = "residual",  # see `create_model`
-    size_px: int = 160,  # working size, pixels a side
-    epochs: int = 25,  # passes over the training films, at most
-    batch_size: int = 32,  # films a step
+    size_px: int = 128,  # working size, pixels a side
+    epochs: int = 40,  # passes over the training films, at most
+    batch_size: int = 16,  # films a step
     learning_rate: float = 2e-3,  # the highest of the cycle
     patience: int | None = 10,  # stop after so many epochs without improvement
     seed: int = 0,  # decides split (where none is published), weights, order and augmentation

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,20 +173,26 @@ def _validate(
     said = predict(model, valid)
     of_truth = said.probabilities[np.arange(len(valid)), said.targets]
     loss = float(-np.log(np.clip(of_truth, 1e-12, 1)).mean())
-    further = {name: float(metric(said.targets, said.probabilities)) for name, metric in metrics.items()}
-    return {"valid_loss": loss} | further
+    return {"valid_loss": loss} | {name: float(of(said.targets, said.probabilities)) for name, of in metrics.items()}
 
 # %% ../nbs/04_training.ipynb #a358fbdd
-def _check_films(train: Radiographs, valid: Radiographs) -> None:
-    "Raise ValueError where training could only fail"
+def _check_films(train: Radiographs, valid: Radiographs, batch_size: int) -> None:
+    "Raise ValueError where training could only fail, and warn of films that show nothing"
     if train.classes != valid.classes:
         raise ValueError(f"training films have classes {train.classes}, validation films {valid.classes}: use the same")
+    if len(train.classes) < 2:
+        raise ValueError(f"all films are {train.classes[0]}: there is nothing to tell apart, so give a second class")
     for part, films in (("training", train), ("validation", valid)):
         absent = [name for i, name in enumerate(films.classes) if not (films.targets == i).any()]
         if absent:
             raise ValueError(f"the {part} part has no film of class {', '.join(absent)}: split again, or leave it out")
-    if len(train) < 2:
-        raise ValueError("one training film is not enough: batch normalisation needs at least two")
+        flat = np.flatnonzero(films.images.max((1, 2)) == films.images.min((1, 2)))
+        if len(flat):
+            warnings.warn(f"{len(flat)} {part} films are of one grey value, first {films.table['path'].iloc[flat[0]]}: "
+                          "set them aside", stacklevel=3)
+    if batch_size < 2 or len(train) < 2 * -(-len(train) // batch_size):
+        raise ValueError(f"batch_size={batch_size} with {len(train)} training films makes a batch of one, and batch "
+                         "normalisation needs two: choose another batch_size, or more films")
 
 # %% ../nbs/04_training.ipynb #dabd80cd
 def _make_accelerator(
@@ -287,6 +294,8 @@ class _Loop:
         row |= _validate(self.model, self.valid, self.metrics)
         row["learning_rate"], row["seconds"] = self.optimiser.param_groups[0]["lr"], time.perf_counter() - started
         self.history.rows.append(row)
+        if row["train_loss"] > 3 * math.log(len(self.train.classes)):
+            warnings.warn(f"a training loss of {row['train_loss']:.1f}: is the learning rate too high?", stacklevel=4)
         if self.history.best_epoch < 0 or row["valid_loss"] < self.history.best_loss:
             self.history.best_epoch, self.best = epoch, self.weights()
         bar.set_description(f"training, epoch {epoch + 1}: validation loss {row['valid_loss']:.3f}")
@@ -318,10 +327,10 @@ def fit(
     """Train with cross-entropy, AdamW and one learning-rate cycle, and keep the weights with the best validation loss.
 
     Interrupted (Ctrl-C, the stop button), it keeps the best weights and returns; `resume=True` then continues to the
-    same result as an uninterrupted run. Raises ValueError where a class is missing, FloatingPointError where the loss
-    is no longer a number (with the best weights kept). One cycle: Smith 2018, arXiv 1803.09820.
+    same result as an uninterrupted run. Raises ValueError where training could only fail, FloatingPointError where the
+    loss is no longer a number (with the best weights kept). One cycle: Smith 2018, arXiv 1803.09820.
     """
-    _check_films(train, valid)
+    _check_films(train, valid, batch_size)
     settings = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
                     seed=seed, precision=precision, films=[len(train), len(valid)], augment=repr(augment))
     loop = _Loop(model, train, valid, settings, augment, metrics, Path(out) if out is not None else None, progress)

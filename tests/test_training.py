@@ -154,8 +154,37 @@ def test_faults_are_told_before_training(tmp_path):
         run(network(), train.select(train.targets != 1), valid, epochs=1)
     with pytest.raises(ValueError, match="the validation part has no film of class normal"):
         run(network(), train, valid.select(valid.targets != 1), epochs=1)
+    with pytest.raises(ValueError, match="all films are covid"):
+        run(network(), *(Radiographs.from_arrays(part.images[part.targets == 0], part.table[part.targets == 0],
+                                                 classes=("covid",)) for part in (train, valid)), epochs=1)
     with pytest.raises(ValueError, match="fp32, bf16, fp16"):
         run(network(), train, valid, epochs=1, precision="half")
+
+
+@pytest.mark.parametrize(("films", "batch_size"), [(30, 1), (3, 2), (33, 2)])
+def test_a_batch_of_one_is_refused(films, batch_size):
+    "33 films by 2 make a last batch of one, and batch normalisation would fail in the middle of the first epoch"
+    model, part = network(), squares(films)
+    weights = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=f"batch_size={batch_size} with {films} training films"):
+        fit(model, part, squares(30), epochs=1, batch_size=batch_size, progress=False)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_films_of_one_grey_value_are_named(recwarn):
+    train, valid = squares(30), squares(30, 1)
+    run(network(), train, valid, epochs=1)
+    assert not [str(w.message) for w in recwarn if "grey" in str(w.message)]
+    images = train.images.copy()
+    images[[4, 7]] = 90
+    train = Radiographs.from_arrays(images, train.table)
+    with pytest.warns(UserWarning, match=r"2 training films are of one grey value, first 0-4\.png"):
+        run(network(), train, valid, epochs=1)
+
+
+def test_a_rate_far_too_high_is_told():
+    with pytest.warns(UserWarning, match="is the learning rate too high"):
+        fit(network(), squares(30), squares(30, 1), epochs=2, batch_size=10, learning_rate=30.0, progress=False)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):

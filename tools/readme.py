@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+import minutes
 import run_chapters
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,8 +17,8 @@ INDEX = ROOT / "nbs" / "index.ipynb"
 NOTE = "<!-- Made from nbs/index.ipynb by tools/readme.py (make export): change the notebook, not this file. -->"
 
 
-def chapter_row(path: Path) -> str:
-    "A chapter's number, title, description and module, as its notebook gives them"
+def chapter_row(path: Path, seconds: float | None) -> str:
+    "A chapter's number, title, description and module, as its notebook gives them, and what it takes to run"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     title, description = re.match(r"# (?:\d+\w? )?([^\n]+)\n+> ([^\n]+)", "".join(cells[0]["source"])).groups()
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
@@ -25,13 +26,15 @@ def chapter_row(path: Path) -> str:
     number = re.match(r"0?(\d+[a-z]?)_", path.name)
     link = f"[{title}]({path.relative_to(INDEX.parent).as_posix()})"
     named = f"`{module[1]}`" if module else ""
-    return f"| {number[1] if number else ''} | {link} | {description.rstrip('.')} | {named} |"
+    taken = "" if seconds is None else minutes.number(seconds)
+    return f"| {number[1] if number else ''} | {link} | {description.rstrip('.')} | {named} | {taken} |"
 
 
 def with_chapters(notebook: dict) -> dict:
     "The notebook with its table of chapters made anew"
-    rows = ["| | chapter | what it is about | module |", "|---|---|---|---|"]
-    rows += [chapter_row(path) for path in run_chapters.chapters() if path != INDEX and path.parent == INDEX.parent]
+    rows, kept = ["| | chapter | what it is about | module | minutes |", "|---|---|---|---|---|"], minutes.kept()
+    rows += [chapter_row(path, kept.get(path.name, {}).get("seconds"))
+             for path in run_chapters.chapters() if path != INDEX and path.parent == INDEX.parent]
     cell = next(c for c in notebook["cells"] if "".join(c["source"]).startswith("## Chapters"))
     before, _, after = re.split(r"((?:^\|.*\n?)+)", "".join(cell["source"]), maxsplit=1, flags=re.MULTILINE)
     cell["source"] = (before + "\n".join(rows) + ("\n" + after if after else "")).splitlines(True)
@@ -78,16 +81,25 @@ def readme_text() -> str:
     return "\n".join([title, NOTE + "\n", *rest])
 
 
-def main() -> int:
+def stale() -> dict[Path, str]:
+    "What must be written anew, and how"
     wanted = {INDEX: index_text(), ROOT / "README.md": readme_text()}
-    stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    if "--check" in sys.argv[1:]:
-        for path in stale:
-            print(f"{path.name} is out of step: run make export", file=sys.stderr)
-        return int(bool(stale))
-    for path in stale:
-        path.write_text(wanted[path], encoding="utf-8", newline="\n")
-    return 0
+    return {path: text for path, text in wanted.items()
+            if not path.is_file() or path.read_text(encoding="utf-8") != text}
+
+
+def write() -> None:
+    for path, text in stale().items():
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def main() -> int:
+    if "--check" not in sys.argv[1:]:
+        write()
+        return 0
+    for path in stale():
+        print(f"{path.name} is out of step: run make export", file=sys.stderr)
+    return int(bool(stale()))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Run every chapter as a reader does: a fresh kernel each, every cell as shown (`make course`).
 
-    python tools/run_chapters.py [--save] [NOTEBOOK ...]
+    python tools/run_chapters.py [--save] [--minutes] [NOTEBOOK ...]
 
 Prints a line a chapter, then a table of minutes and peak memory; ends with 1 where a cell failed.
-`--save` stores the outputs, clean, in the notebooks (`make outputs`).
+`--save` stores the outputs, clean, in the notebooks (`make outputs`). `--minutes` keeps what was measured in
+covid_xray/results/minutes.csv and writes it into the opening cards and the table of chapters (see minutes.py).
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -36,7 +38,9 @@ class Run:
     "What running one chapter came to"
     notebook: nbformat.NotebookNode  # with its outputs
     seconds: float  # wall time, the kernel's start included
+    cpu_seconds: float  # of the kernel and its children
     peak_bytes: int  # largest resident memory of the kernel and its children
+    longest_cell: float  # seconds of the cell that took longest
     error: str | None  # the first failing cell and its traceback
 
 
@@ -46,27 +50,31 @@ def resident_bytes(process: psutil.Process) -> int:
     return getattr(found, "pss", found.rss)
 
 
-class PeakMemory:
-    "Watch a process and its children from a thread"
+class Watch:
+    "Peak memory and CPU time of a process and its children, watched from a thread"
 
     def __init__(self, pid: int) -> None:
-        self.process, self.peak = psutil.Process(pid), 0
+        self.process, self.peak_bytes, self.cpu_seconds = psutil.Process(pid), 0, 0.0
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
 
     def watch(self) -> None:
-        while not self.done.wait(0.2):
-            try:
-                family = [self.process, *self.process.children(recursive=True)]
-                self.peak = max(self.peak, sum(resident_bytes(p) for p in family))
-            except psutil.Error:  # a process of the family has just ended
-                continue
+        while not self.done.wait(0.3):
+            self.look()
 
-    def stop(self) -> int:
+    def look(self) -> None:
+        "A child that has ended counts in its parent's times"
+        try:
+            family = [self.process, *self.process.children(recursive=True)]
+            self.peak_bytes = max(self.peak_bytes, sum(resident_bytes(p) for p in family))
+            self.cpu_seconds = max(self.cpu_seconds, sum(sum(p.cpu_times()[:4]) for p in family))
+        except psutil.Error:  # a process of the family has just ended
+            return
+
+    def stop(self) -> None:
         self.done.set()
         self.thread.join()
-        return self.peak
 
 
 def chapters() -> list[Path]:
@@ -83,7 +91,7 @@ def execute(path: Path, env: dict[str, str] | None = None) -> Run:
             cell.outputs, cell.execution_count = [], None
     whole = copy.copy(notebook)
     whole.cells = [c for c in notebook.cells if c.cell_type != "code" or not NOT_RUN.search(c.source)]
-    watchers: list[PeakMemory] = []
+    watchers: list[Watch] = []
     client = NotebookClient(
         whole,
         timeout=CELL_TIMEOUT,
@@ -91,7 +99,7 @@ def execute(path: Path, env: dict[str, str] | None = None) -> Run:
         store_widget_state=False,
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
-        on_notebook_start=lambda notebook: watchers.append(PeakMemory(client.km.provisioner.pid)),
+        on_notebook_start=lambda notebook: watchers.append(Watch(client.km.provisioner.pid)),
     )
     start, error = time.monotonic(), None
     try:
@@ -99,8 +107,22 @@ def execute(path: Path, env: dict[str, str] | None = None) -> Run:
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as failure:
         error = COLOUR.sub("", str(failure))
     finally:
-        peak = watchers[0].stop() if watchers else 0
-    return Run(notebook, time.monotonic() - start, peak, error)
+        for watch in watchers:
+            watch.stop()
+    seen = (watchers[0].cpu_seconds, watchers[0].peak_bytes) if watchers else (0.0, 0)
+    return Run(notebook, time.monotonic() - start, *seen, longest_cell(notebook), error)
+
+
+def longest_cell(notebook: nbformat.NotebookNode) -> float:
+    "Seconds of the slowest cell, from the times that the client notes beside each"
+    times = [cell.metadata.get("execution", {}) for cell in notebook.cells]
+    ends = [(t["iopub.execute_input"], t["shell.execute_reply"]) for t in times if "shell.execute_reply" in t]
+    return max((seconds(end) - seconds(start) for start, end in ends), default=0.0)
+
+
+def seconds(moment: str) -> float:
+    "A time as the client writes it, in seconds since 1970 (Python 3.10 does not read its Z)"
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 def clean(notebook: nbformat.NotebookNode) -> dict:
@@ -142,28 +164,43 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run every chapter in a fresh kernel")
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run; all of nbs/ where none is named")
     parser.add_argument("--save", action="store_true", help="store the outputs in the notebooks")
+    parser.add_argument("--minutes", action="store_true", help="keep minutes and memory, and write them into the cards")
     options = parser.parse_args()
     paths = [p.resolve() for p in options.notebooks] or chapters()
     absent = [p for p in paths if not p.is_file()]
     if absent:
         sys.exit(f"no such notebook: {absent[0]}")
-    rows, failed = [], False
+    runs = {}
     for number, path in enumerate(paths, 1):
         print(f"[{number}/{len(paths)}] {path.stem} ...", end=" ", flush=True)
-        run = execute(path, {"IN_TEST": "1"} if options.save else None)
-        state = "failed" if run.error else "done"
-        print(f"{state} in {run.seconds / 60:.1f} min, {run.peak_bytes / 1e9:.1f} GB", flush=True)
-        rows.append((path.stem, run.seconds / 60, run.peak_bytes / 1e9, state))
+        runs[path] = run = execute(path, {"IN_TEST": "1"} if options.save else None)
+        print(f"{state(run)} in {run.seconds / 60:.1f} min, {run.peak_bytes / 1e9:.1f} GB", flush=True)
         if run.error:
-            failed = True
             print(run.error, file=sys.stderr)
         elif options.save:
             save(run.notebook, path)
-    print(f"\n{'chapter':<24}{'minutes':>8}{'peak GB':>9}")
-    for name, minutes, gigabytes, state in rows:
-        print(f"{name:<24}{minutes:>8.1f}{gigabytes:>9.1f}{'' if state == 'done' else '  ' + state}")
-    print(f"{'all':<24}{sum(r[1] for r in rows):>8.1f}{max((r[2] for r in rows), default=0):>9.1f}")
-    return int(failed)
+    print_table(runs)
+    if options.minutes:
+        import minutes
+
+        minutes.keep({path: run for path, run in runs.items() if not run.error})
+        minutes.write()
+    return int(any(run.error for run in runs.values()))
+
+
+def state(run: Run) -> str:
+    return "failed" if run.error else "done"
+
+
+def print_table(runs: dict[Path, Run]) -> None:
+    "Minutes by the clock, CPU minutes, peak memory, and the seconds of the slowest cell"
+    print(f"\n{'chapter':<24}{'minutes':>8}{'CPU':>7}{'peak GB':>9}{'cell s':>8}")
+    for path, run in runs.items():
+        print(f"{path.stem:<24}{run.seconds / 60:>8.1f}{run.cpu_seconds / 60:>7.1f}{run.peak_bytes / 1e9:>9.1f}"
+              f"{run.longest_cell:>8.0f}{'  failed' if run.error else ''}")
+    wall, cpu = (sum(values) / 60 for values in zip(*((run.seconds, run.cpu_seconds) for run in runs.values())))
+    peak, cell = (max(values) for values in zip(*((run.peak_bytes, run.longest_cell) for run in runs.values())))
+    print(f"{'all':<24}{wall:>8.1f}{cpu:>7.1f}{peak / 1e9:>9.1f}{cell:>8.0f}")
 
 
 if __name__ == "__main__":
