@@ -37,6 +37,7 @@ from covid_xray.cnn import create_model  # noqa: E402
 from covid_xray.data import Radiographs  # noqa: E402
 from covid_xray.intervals import metrics_table_with_intervals, paired_difference  # noqa: E402
 from covid_xray.models import Predictions, predict  # noqa: E402
+from covid_xray.probes import subgroups  # noqa: E402
 from covid_xray.sources import cache_folder, load_table, select_task  # noqa: E402
 from covid_xray.splits import patient_folds, patient_groups  # noqa: E402
 from covid_xray.training import fit  # noqa: E402
@@ -288,6 +289,18 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
+def groups(table: pd.DataFrame) -> pd.DataFrame:
+    "Accuracy by view, sex and age of every row that is cut by patient, with the caution for many looks"
+    rows = []
+    for experiment, plan in EXPERIMENTS.items():
+        for model in RECIPES:
+            found = kept(experiment, model, table) if plan.cut == "patient" else None
+            if found is not None:
+                said, _, folds = found
+                rows.append(subgroups(said).assign(experiment=experiment, model=model, folds=folds))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Results on real films", allow_abbrev=False)
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder a source")
@@ -306,7 +319,7 @@ def main() -> None:
     for model in options.models:
         for experiment in chosen:
             run(experiment, model, table, options.folds)
-    for name, make in (("real", summary), ("real_differences", differences)):
+    for name, make in (("real", summary), ("real_differences", differences), ("real_subgroups", groups)):
         found = make(table)
         found.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.4f")
         print(f"{len(found)} rows in {RESULTS / name}.csv")
