@@ -80,6 +80,10 @@ def from_nih(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["archive"] == "nih"]
 
 
+def from_nih_equal_size(table: pd.DataFrame) -> pd.DataFrame:
+    return from_nih(table)[equal_size(from_nih(table))]
+
+
 def once_each(table: pd.DataFrame) -> pd.DataFrame:
     "One film of each duplicate group, from the archive that comes first by name"
     ordered = table.sort_values(["archive", "path"], kind="stable")
@@ -93,6 +97,7 @@ EXPERIMENTS = {
     "darkcovidnet two classes by image": Experiment("covid-vs-normal", from_source("darkcovidnet"), "image"),
     "darkcovidnet two classes by patient": Experiment("covid-vs-normal", from_source("darkcovidnet"), "patient"),
     "pneumonia within NIH": Experiment("pneumonia-vs-normal", from_nih, "patient"),
+    "pneumonia within NIH, files of equal size": Experiment("pneumonia-vs-normal", from_nih_equal_size, "patient"),
     "covid within Cohen": Experiment("covid-vs-pneumonia", from_source("cohen"), "patient"),
     "an archive left out": Experiment("three-class", once_each, "archive"),
 }
