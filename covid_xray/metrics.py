@@ -5,6 +5,7 @@
 # %% ../nbs/05_metrics.ipynb #2e54d8fc
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -173,16 +174,22 @@ def auroc(
     return float(np.sum(np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2))
 
 # %% ../nbs/05_metrics.ipynb #7fbf1703
+def _against_the_rest(predictions: Predictions) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    "Name, truth (bool [N]) and scores [N] of each class against all others"
+    targets, probabilities = checked(predictions)
+    return ((name, targets == i, probabilities[:, i]) for i, name in enumerate(predictions.classes))
+
+
 def plot_roc(
     predictions: Predictions,  # the predictions to draw
     ax: Axes | None = None,  # where to draw; a new figure where None
 ) -> Axes:  # the axes drawn on
     "Draw one ROC curve for each class against the rest, with its area in the legend."
-    targets, probabilities = checked(predictions)
+    curves = _against_the_rest(predictions)
     ax = ax or plt.subplots(figsize=(4.5, 4.5))[1]
-    for index, name in enumerate(predictions.classes):
-        false_rate, true_rate, _ = roc_curve(targets == index, probabilities[:, index])
-        ax.plot(false_rate, true_rate, label=f"{name} {auroc(targets == index, probabilities[:, index]):.3f}")
+    for name, positive, scores in curves:
+        false_rate, true_rate, _ = roc_curve(positive, scores)
+        ax.plot(false_rate, true_rate, label=f"{name} {auroc(positive, scores):.3f}")
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     ax.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (sensitivity)", aspect="equal")
     ax.legend(title="class against the rest, AUROC", loc="lower right")
@@ -212,10 +219,9 @@ def plot_precision_recall(
     ax: Axes | None = None,  # where to draw; a new figure where None
 ) -> Axes:  # the axes drawn on
     "Draw one precision-recall curve for each class against the rest; dots mark its prevalence, the height of chance."
-    targets, probabilities = checked(predictions)
+    curves = _against_the_rest(predictions)
     ax = ax or plt.subplots(figsize=(4.5, 4.5))[1]
-    for index, name in enumerate(predictions.classes):
-        positive, scores = targets == index, probabilities[:, index]
+    for name, positive, scores in curves:
         precisions, recalls, _ = precision_recall_curve(positive, scores)
         line, = ax.step(np.r_[0, recalls], np.r_[precisions[0], precisions], where="pre",
                         label=f"{name} {auprc(positive, scores):.3f}")

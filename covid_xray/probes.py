@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import phantom
 from .augment import Augment
+from .contrast import lung_box
 from .data import Radiographs, resize
 from .intervals import clusters, draw_weights, metrics_table_with_intervals
 from .models import Predictions, predict
@@ -29,8 +30,9 @@ from .splits import patient_folds
 from .training import fit
 
 # %% auto #0
-__all__ = ['Probe', 'PROBES', 'MENDS', 'MENDED', 'lung_boxes', 'central_box', 'probe_predictions', 'probe_table', 'relabel',
-           'equalise', 'crop_to_boxes', 'BreakShortcuts', 'measure_mend', 'age_bands', 'subgroups', 'plot_failures']
+__all__ = ['Probe', 'PROBES', 'MENDS', 'MENDED', 'lung_boxes', 'central_box', 'found_boxes', 'probe_predictions', 'probe_table',
+           'relabel', 'equalise', 'crop_to_boxes', 'BreakShortcuts', 'measure_mend', 'age_bands', 'subgroups',
+           'plot_failures']
 
 # %% ../nbs/07b_probes.ipynb #3518fcf1
 def lung_boxes(
@@ -53,6 +55,21 @@ def central_box(
     place = (np.arange(size) + 0.5) / size
     down, across = (place > 0.12) & (place < 0.88), (place > 0.1) & (place < 0.9)
     return np.broadcast_to(down[:, None] & across[None, :], images.shape)
+
+
+def found_boxes(
+    images: np.ndarray,  # uint8 [N, H, H], frontal films, head up
+) -> np.ndarray:  # bool [N, H, H], the box of `lung_box` on each, `central_box` where it finds none
+    "Where lungs seem to lie, film by film, for films without masks"
+    boxes = central_box(images).copy()
+    for image, inside in zip(images, boxes):
+        try:
+            found = lung_box(image).inside
+        except ValueError:  # one half of the film has nothing dark: the fixed box stays
+            continue
+        inside[:] = False
+        inside[found] = True
+    return boxes
 
 # %% ../nbs/07b_probes.ipynb #b3cb827c
 Probe = Callable[[Radiographs, np.ndarray], np.ndarray]  # (films, boxes bool [N, H, H]) -> features [N, D]

@@ -104,6 +104,64 @@ def test_curves_equal_scikit_learn_with_ties(case):
         np.testing.assert_allclose(mine[::-1], theirs, atol=1e-12)
 
 
+@st.composite
+def probabilities(draw):
+    "Targets and probabilities of 2 to 4 classes with ties, certain answers and, often, absent classes"
+    n_classes, films = draw(st.integers(2, 4)), draw(st.integers(1, 25))
+    parts = st.lists(st.sampled_from([0, 1, 1, 2, 5]), min_size=n_classes, max_size=n_classes).filter(any)
+    rows = np.array(draw(st.lists(parts, min_size=films, max_size=films)), dtype=np.float64)
+    highest = draw(st.integers(0, n_classes - 1))
+    targets = np.array(draw(st.lists(st.integers(0, highest), min_size=films, max_size=films)))
+    return targets, rows / rows.sum(1, keepdims=True)
+
+
+@settings(max_examples=80, deadline=None)
+@given(probabilities())
+def test_losses_and_calibration_equal_scikit_learn_on_random_and_degenerate_inputs(case):
+    targets, q = case
+    labels, brier = list(range(q.shape[1])), metrics.film_losses(targets, q)[0].mean()
+    assert metrics.film_losses(targets, q)[1].mean() == pytest.approx(reference.log_loss(targets, q, labels=labels))
+    if q.shape[1] == 2:
+        assert brier == pytest.approx(reference.brier_score_loss(targets, q[:, 1], pos_label=1))
+    else:
+        assert brier == pytest.approx(reference.mean_squared_error(np.eye(q.shape[1])[targets], q) * q.shape[1])
+    gap, sure, right = 0.0, q.max(1), q.argmax(1) == targets
+    for k in range(10):  # bin by bin, a sure answer of 1 in the last one
+        inside = (sure * 10 >= k) & ((sure * 10 < k + 1) | (k == 9))
+        gap += abs((right[inside] - sure[inside]).sum())
+    p = Said(q, targets, None, tuple("abcd"[:q.shape[1]]))
+    assert metrics.calibration_error(p) == pytest.approx(gap / len(targets))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rankings(), st.floats(0.01, 50), st.floats(0.01, 0.99))
+def test_no_threshold_costs_less_than_the_one_chosen(case, cost_of_miss, prevalence):
+    positive, scores = case
+
+    def cost(threshold: float) -> float:
+        missed, alarmed = (scores[positive] < threshold).mean(), (scores[~positive] >= threshold).mean()
+        return cost_of_miss * prevalence * missed + (1 - prevalence) * alarmed
+
+    chosen = decisions.threshold_by_cost(positive, scores, cost_of_miss=cost_of_miss, prevalence=prevalence)
+    assert cost(chosen) <= min(map(cost, [*scores, np.inf])) + 1e-12
+    thresholds = np.array([0.1, 0.5, 0.9])
+    benefit = decisions.net_benefit(positive, scores, thresholds)
+    assert (benefit <= positive.mean() + 1e-12).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
+def test_predictive_values_at_the_own_prevalence_are_the_counted_ones(found, missed, cleared, alarmed):
+    confusion = np.array([[found, missed], [alarmed, cleared]])
+    sensitivity, specificity = metrics.recall(confusion)
+    prevalence = (found + missed) / max(confusion.sum(), 1)
+    positive, negative = metrics.predictive_values(sensitivity, specificity, prevalence)
+    if found + missed and alarmed + cleared:
+        np.testing.assert_allclose([positive, negative], metrics.precision(confusion), atol=1e-12, equal_nan=True)
+    else:  # one kind is missing: a rate is unknown, and so is what follows from it
+        assert np.isnan(positive) and np.isnan(negative)
+
+
 def test_worked_by_hand():
     # DarkCovidNet's saved three-class fold: 201 of 225 right
     fold = np.array([[24, 1, 3], [0, 102, 7], [1, 12, 75]])

@@ -150,6 +150,17 @@ def test_a_box_is_the_smallest_around_the_lungs() -> None:
     assert boxes[0, 2:7, 3:9].all() and boxes[0].sum() == 30 and boxes[1].sum() == 1
 
 
+def test_found_boxes_hold_the_lungs_and_fall_back_where_there_are_none() -> None:
+    table = pitfalls.draw_patients(20, 0)
+    images, lungs = pitfalls.draw_films(table).images, pitfalls.draw_lungs(table)
+    boxes = probes.found_boxes(images)
+    assert boxes.shape == images.shape and boxes.dtype == bool
+    held = (boxes & lungs).sum((1, 2)) / lungs.sum((1, 2))
+    assert np.median(held) > 0.9 and len(np.unique(boxes.sum((1, 2)))) > 10  # not the same box on all
+    flat = np.full((1, 64, 64), 128, np.uint8)
+    assert np.array_equal(probes.found_boxes(flat), probes.central_box(flat))
+
+
 def test_probes_see_only_their_part() -> None:
     films = pitfalls.draw_films(pitfalls.draw_patients(4, 0))
     boxes = probes.central_box(films.images)

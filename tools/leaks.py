@@ -107,14 +107,22 @@ def real(path: Path, seeds: range, root: Path) -> None:
     def make(question: str, model: str, seed: int) -> list[dict]:
         if question.startswith("split"):
             return split(question.removeprefix("split "), model, seed)
-        asked = films if question == "label" else within_nih(films)
-        return named_rows(probes.probe_table(asked, seed=seed, resamples=500), question=question, seed=seed)
+        asked = films if question.startswith("label") else within_nih(films)
+        boxes, seen = None, probes.PROBES
+        if question.endswith("box found"):
+            boxes, seen = probes.found_boxes(asked.images), {name: seen[name] for name in seen if "lungs" in name}
+        found = probes.probe_table(asked, boxes=boxes, probes=seen, seed=seed, resamples=500)
+        return named_rows(found, question=question, seed=seed)
 
-    keys = [(question, "probes", 0) for question in ("label", "pneumonia against normal, NIH alone")]
+    asked = ("label", "pneumonia against normal, NIH alone")
+    keys = [(question + box, "probes", 0) for box in ("", ", box found") for question in asked]
     keys += [(f"split {kind}", model, seed) for seed in seeds for kind in ("by film", "by patient")
              for model in pitfalls.LEARNERS]
-    table = [pd.DataFrame(make(*key)) for key in keys]
-    pd.concat(table, ignore_index=True).to_csv(path, index=False)
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["question", "probe", "seed"])
+    done = {(row.question, row.probe if row.question.startswith("split") else "probes", row.seed)
+            for row in table.itertuples()}
+    rows = [pd.DataFrame(make(*key)) for key in keys if key not in done]
+    pd.concat([table, *rows] if len(table) else rows, ignore_index=True).to_csv(path, index=False)
 
 
 def within_nih(films: Radiographs) -> Radiographs:
