@@ -9,7 +9,7 @@ from torch import nn
 
 from covid_xray.cnn import PlainCNN
 from covid_xray.sanity import (blurred, border_share, map_likeness, perturbation_curve, randomised_layers,
-                               removal_order)
+                               removal_order, road_curve, smoothly_filled)
 
 
 class Weighted(nn.Module):
@@ -68,6 +68,68 @@ def test_the_two_curves_meet_where_they_must() -> None:
     np.testing.assert_allclose(deletion[:, -1], insertion[:, 0], rtol=1e-5)
 
 
+def blobs(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    "Smooth random heatmaps, so that what is removed hangs together"
+    coarse = torch.rand(shape[0], 1, 5, 5, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=shape[1:], mode="bicubic")[:, 0].numpy()
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_filling_is_that_of_pytorch_grad_cam(share: float) -> None:
+    road = pytest.importorskip("pytorch_grad_cam.metrics.road")
+    rng = np.random.default_rng(4)
+    for heat in (blobs((1, 20, 31))[0], rng.random((20, 31))):
+        image, removed = rng.random((20, 31)), heat > np.quantile(heat, 1 - share)
+        theirs = road.NoisyLinearImputer(noise=0)(torch.from_numpy(image)[None].float(),
+                                                 torch.from_numpy(~removed).float())
+        np.testing.assert_allclose(smoothly_filled(image, removed), theirs[0].numpy(), atol=1e-6)
+
+
+def test_filling_worked_by_hand() -> None:
+    nine = np.arange(9.0).reshape(3, 3) ** 2
+    middle = np.zeros((3, 3), bool)
+    middle[1, 1] = True
+    # beside: 1, 9, 25, 49 by 1/6 each; across: 0, 4, 36, 64 by 1/12 each
+    assert smoothly_filled(nine, middle)[1, 1] == pytest.approx(84 / 6 + 104 / 12)
+    corner = np.zeros((3, 3), bool)
+    corner[0, 0] = True  # two beside, 1 and 9, and one across, 16: weights 2 : 2 : 1
+    assert smoothly_filled(nine, corner)[0, 0] == pytest.approx((2 * 1 + 2 * 9 + 16) / 5)
+    np.testing.assert_array_equal(smoothly_filled(nine, ~np.ones((3, 3), bool)), nine)
+
+
+def test_road_is_that_of_pytorch_grad_cam() -> None:
+    "Their most-relevant-first metric, without noise, at the same shares of pixels"
+    road = pytest.importorskip("pytorch_grad_cam.metrics.road")
+    metric = pytest.importorskip("pytorch_grad_cam.metrics.perturbation_confidence")
+    rng = np.random.default_rng(5)
+    model, images, heat = Weighted(rng.normal(size=(20, 20))), torch.rand(3, 1, 20, 20), blobs((3, 20, 20), 1)
+    shares, says = (0.1, 0.5, 0.9), [lambda logits: logits.softmax(-1)[0]] * 3
+    for sign in (1, -1):
+        ours = road_curve(model, images, sign * heat, torch.tensor([0, 0, 0]), shares=shares, noise=0)
+        for k, share in enumerate(shares):
+            kind = metric.RemoveMostRelevantFirst(100 * (1 - share), road.NoisyLinearImputer(noise=0))
+            theirs = metric.PerturbationConfidenceMetric(kind)(images, sign * heat, says, model, return_diff=False)
+            np.testing.assert_allclose(ours[:, k], theirs, atol=1e-4)
+
+
+def test_road_noise_lies_only_on_what_was_filled() -> None:
+    seen = []
+
+    class Watched(Weighted):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return super().forward(images)
+    images, heat = torch.rand(1, 1, 12, 12), blobs((1, 12, 12))
+    model = Watched(np.ones((12, 12)))
+    for noise, seed in ((0, 0), (0.1, 0), (0.1, 0), (0.1, 1)):
+        road_curve(model, images, heat, torch.tensor([0]), shares=(0.5,), noise=noise, seed=seed)
+    smooth, first, again, other = seen
+    kept = torch.from_numpy(heat <= np.sort(heat.ravel())[71])[:, None]
+    assert torch.equal(smooth[kept], images[kept]) and torch.equal(first[kept], images[kept])
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert 0.05 < float((first - smooth)[~kept].std()) < 0.15
+
+
 def test_order_of_an_empty_map_is_random_and_repeatable() -> None:
     empty = np.zeros((2, 8, 8), np.float32)
     first, again, other = (removal_order(empty, seed) for seed in (0, 0, 1))
@@ -119,6 +181,11 @@ def test_border_of_a_uniform_map_is_its_area() -> None:
                                 kind="erase"), "kind='erase'"),
     (lambda: perturbation_curve(PlainCNN(1, 2), torch.rand(1, 1, 32, 32), np.zeros((1, 16, 16)), torch.tensor([0])),
      "do not fit"),
+    (lambda: road_curve(PlainCNN(1, 2), torch.rand(1, 1, 32, 32), np.zeros((1, 16, 16)), torch.tensor([0])),
+     "do not fit"),
+    (lambda: road_curve(PlainCNN(1, 2), torch.rand(1, 1, 32, 32), np.zeros((1, 32, 32)), torch.tensor([0]),
+                        shares=(0.5, 1)), "below 1"),
+    (lambda: smoothly_filled(np.zeros((4, 4)), np.ones((4, 4), bool)), "at least one pixel kept"),
     (lambda: map_likeness(np.zeros((1, 4, 4)), np.zeros((2, 4, 4))), "same films"),
     (lambda: border_share(np.zeros((1, 8, 8)), 4), "width=4"),
 ])

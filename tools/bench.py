@@ -21,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tools"))
+from bench_cams import heatmaps  # noqa: E402
 
 
 def timed(action: Callable[[], object]) -> tuple[float, float]:
@@ -136,7 +138,7 @@ def main() -> None:
     rows = [phantoms(), explorer(),
             command("import covid_xray", ["-c", "import covid_xray"]),
             command("covid-xray --help", ["-m", "covid_xray", "--help"]),
-            *bootstraps()]
+            *bootstraps(), *heatmaps()]
     machine = {"python": platform.python_version(), "system": platform.system(), "processor": platform.machine(),
                "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
     print(", ".join(f"{name} {value}" for name, value in machine.items()))

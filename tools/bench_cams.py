@@ -1,0 +1,142 @@
+"""Grad-CAM beside other packages: speed in one run, and memory above a loaded model (part of `make bench`).
+
+    python tools/bench_cams.py [--rounds N]
+
+The same ResNet-18 with random weights, the same batch of 16 films of 224 px, maps at film size. The packages take turns,
+so that other work on the machine meets all of them; ratios are medians over the rounds. Memory is the growth of a fresh
+process's peak during one call, beside that of a plain forward and backward pass.
+"""
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+PEERS = {"pytorch-grad-cam": "pytorch_grad_cam", "captum": "captum", "torchcam": "torchcam"}
+BATCH, SIZE_PX = 16, 224
+
+
+def jobs() -> dict[str, Callable[[], object]]:
+    "Name -> one batch explained; packages that are not installed are left out"
+    import torch
+    from torchvision.models import resnet18
+
+    from covid_xray.gradcam import explain
+
+    torch.manual_seed(0)
+    model, films = resnet18(weights=None).eval(), torch.rand(BATCH, 3, SIZE_PX, SIZE_PX)
+
+    def pytorch_grad_cam() -> None:
+        from pytorch_grad_cam import GradCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+        with GradCAM(model, [model.layer4]) as cam:
+            cam(films, [ClassifierOutputTarget(0)] * BATCH)
+
+    def captum() -> None:
+        from captum.attr import LayerAttribution, LayerGradCam
+        small = LayerGradCam(model, model.layer4).attribute(films, target=0, relu_attributions=True)
+        LayerAttribution.interpolate(small, (SIZE_PX, SIZE_PX), "bilinear")
+
+    def torchcam() -> None:
+        from torch.nn.functional import interpolate
+        from torchcam.methods import GradCAM
+        with GradCAM(model, "layer4") as cam:
+            small, = cam(0, model(films))
+        interpolate(small[:, None], (SIZE_PX, SIZE_PX), mode="bilinear")
+
+    found = {"forward and backward": lambda: model(films)[:, 0].sum().backward(),
+             "covid_xray": lambda: explain(model, films, 0, layer="layer4")}
+    peers = {"pytorch-grad-cam": pytorch_grad_cam, "captum": captum, "torchcam": torchcam}
+    return found | {name: job for name, job in peers.items() if importlib.util.find_spec(PEERS[name])}
+
+
+def speeds(rounds: int) -> dict[str, tuple[list[float], list[float]]]:
+    "Name -> processor seconds and wall seconds of each round"
+    work = jobs()
+    for job in work.values():
+        job()
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in work}
+    for round_ in range(rounds):
+        order = list(work)[round_ % len(work):] + list(work)[:round_ % len(work)]
+        for name in order:
+            cpu, wall = time.process_time(), time.perf_counter()
+            work[name]()
+            times[name][0].append(time.process_time() - cpu)
+            times[name][1].append(time.perf_counter() - wall)
+    return times
+
+
+def peak_mb() -> float:
+    "Largest resident memory of this process so far; on Linux not that of the process that started it"
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) / 2**10
+    import resource  # Windows has none
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def own_peak(name: str) -> float:
+    "Memory that one call adds to a process that has everything loaded, MB; run it in a fresh process"
+    import torch
+    from torchvision.models import resnet18
+
+    from covid_xray.gradcam import explain
+    explain(resnet18(weights=None).eval(), torch.rand(1, 3, 64, 64), 0)  # what is loaded and made only once
+    for module in PEERS.values():
+        if importlib.util.find_spec(module):
+            __import__({"captum": "captum.attr", "torchcam": "torchcam.methods"}.get(module, module))
+    job = jobs()[name]
+    before = peak_mb()
+    job()
+    return peak_mb() - before
+
+
+def peak(name: str) -> float:
+    "The same, in a process of its own"
+    command = [sys.executable, __file__, "--peak", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def heatmaps(rounds: int = 7) -> list[dict]:
+    "Rows for the table of `make bench`"
+    times = speeds(rounds)
+    rows = []
+    for name, (cpu, wall) in times.items():
+        rows.append({"what": f"16 films at 224 px: {name}", "unit": "s", "how": f"median of {rounds} rounds in turn",
+                     "cpu": round(statistics.median(cpu), 3), "wall": round(statistics.median(wall), 3)})
+    ours = times["covid_xray"]
+    for name in (n for n in times if n in PEERS):
+        ratio = [round(statistics.median(t / o for t, o in zip(theirs, mine)), 2)
+                 for theirs, mine in zip(times[name], ours)]
+        rows.append({"what": f"covid_xray is faster than {name} by", "unit": "times", "how": "median of the rounds' ratios",
+                     "cpu": ratio[0], "wall": ratio[1]})
+    if sys.platform != "win32":
+        memory = {name: peak(name) for name in times}
+        rows += [{"what": f"memory: {name}", "unit": "MB", "how": "added by one call in a fresh process",
+                  "cpu": round(mb), "wall": round(mb)} for name, mb in memory.items()]
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Grad-CAM beside other packages: speed and memory")
+    parser.add_argument("--rounds", type=int, default=7, help="how often the packages take turns")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        print(own_peak(options.peak))
+        return
+    for r in heatmaps(options.rounds):
+        print(f"{r['what']:52}{r['cpu']:>9.2f}{r['wall']:>9.2f} {r['unit']:6}{r['how']}")
+
+
+if __name__ == "__main__":
+    main()
