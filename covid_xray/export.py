@@ -51,18 +51,15 @@ def resize_films(
     wide = torch.floor(films.double() @ columns.T + 0.5)
     return torch.floor(rows @ wide + 0.5).clamp(0, 255).float()
 
-# %% ../nbs/09a_export.ipynb #3c3f613b
+# %% ../nbs/09a_export.ipynb #83e12812
 class WholeChain(nn.Module):
     "From films of one size, any number and any size, to calibrated probabilities"
 
     def __init__(
         self,
-        predictor: Predictor,  # without preparation steps, fit "squash"
+        predictor: Predictor,  # of a bundle
     ):
         super().__init__()
-        steps, fit = predictor.settings.get("prepare", []), predictor.settings["fit"]
-        if steps or fit != "squash":
-            raise ValueError(f"prepare={steps}, fit={fit!r}: only fit='squash' without preparation can be exported")
         self.network, self.size_px = predictor.network, predictor.settings["size_px"]
         self.temperature = predictor.temperature
 
@@ -70,7 +67,7 @@ class WholeChain(nn.Module):
         images = resize_films(films, self.size_px)[:, None] / 255
         return (self.network(images) / self.temperature).softmax(dim=1)
 
-# %% ../nbs/09a_export.ipynb #cb74488d
+# %% ../nbs/09a_export.ipynb #079750c8
 def import_onnxruntime() -> ModuleType:  # onnxruntime
     "Import onnxruntime when it is needed; raises ModuleNotFoundError naming the extra where it is missing"
     try:
@@ -86,7 +83,8 @@ def export_onnx(
 ) -> Path:  # the same
     """Write preprocessing, network and calibration into one ONNX file; number and size of the films stay free.
 
-    Classes, operating point and the notice travel in its metadata. Raises ValueError for a bundle with preparation steps.
+    Classes, operating point and the notice travel in its metadata; so do the bundle's `prepare` steps and a `fit` other
+    than "squash", which whoever runs the file has to do before.
     """
     path, chain = Path(path), WholeChain(predictor).eval()
     import_onnxruntime()
@@ -105,11 +103,12 @@ def export_onnx(
     onnx.save(model, path)
     return path
 
-# %% ../nbs/09a_export.ipynb #219696b0
+# %% ../nbs/09a_export.ipynb #ce0b15cf
 def _facts(predictor: Predictor) -> dict[str, str]:
     "What another program needs to know, as text"
     settings = predictor.settings
     return {"classes": json.dumps(list(predictor.classes)), "size_px": str(settings["size_px"]),
+            "before": json.dumps({"prepare": settings.get("prepare", []), "fit": settings["fit"]}),
             "operating_point": json.dumps(predictor.operating_point), "prediction_sets":
             json.dumps(predictor.prediction_sets), "notice": DISCLAIMER}
 
