@@ -51,7 +51,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .deploy import Predictor
-from .exchange import Limits, Problem, check_kind, origin, overlay_png, read_upload, why_unreadable
+from .exchange import Limits, Problem, check_kind, harmless, origin, overlay_png, read_upload
 from .run import DISCLAIMER
 
 # %% ../nbs/09b_service.ipynb #3b46836b
@@ -100,8 +100,9 @@ class Desk:
 
     def _look(self, content: bytes, options: dict[str, Any]) -> dict[str, Any]:
         result = self.predictor.predict(content, **options)
-        if any(flag.name == "unreadable" for flag in result.flags):
-            raise Problem(422, f"this film can't be read: {why_unreadable(content)}", "unreadable")
+        for flag in result.flags:
+            if flag.name == "unreadable":
+                raise Problem(422, f"this film can't be read: {harmless(flag.why, content)}", "unreadable")
         answer = result.to_dict()
         if result.heatmap is not None:
             answer["overlay_png"] = base64.b64encode(overlay_png(result.image, result.heatmap)).decode()
