@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 # %% auto #0
-__all__ = ['SIGNATURES', 'VAGUE', 'Limits', 'Problem', 'read_upload', 'check_kind', 'harmless', 'origin', 'overlay_png']
+__all__ = ['SIGNATURES', 'VAGUE', 'Limits', 'Problem', 'read_upload', 'film_of_form', 'check_kind', 'harmless', 'origin',
+           'overlay_png']
 
 # %% ../nbs/09b_exchange.ipynb #cee57ee1
 @dataclass(frozen=True)
@@ -70,7 +72,30 @@ async def read_upload(
         raise Problem(408, detail, "too_slow", {"Connection": "close"}) from None
     return bytes(content)
 
-# %% ../nbs/09b_exchange.ipynb #05578cb8
+# %% ../nbs/09b_exchange.ipynb #901bd99d
+async def film_of_form(
+    content_type: str,  # the request's header: it holds the mark between the parts
+    content: bytes,  # the body
+) -> bytes:  # the film's
+    "The one file of a form. Raises Problem 400 where there is none or more than one"
+    from starlette.datastructures import Headers
+    from starlette.formparsers import MultiPartException, MultiPartParser
+
+    async def once() -> AsyncIterator[bytes]:
+        yield content
+
+    parser = MultiPartParser(Headers({"content-type": content_type}), once(), max_files=1, max_fields=8)
+    parser.spool_max_size = sys.maxsize  # bytes above which a part would go to disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(400, f"the form can't be read: {error.message}", "bad_form") from None
+    films = [value for _, value in form.multi_items() if not isinstance(value, str)]
+    if not films:
+        raise Problem(400, "the form holds no file: send the film as its one file field", "bad_form")
+    return await films[0].read()
+
+# %% ../nbs/09b_exchange.ipynb #8cc8b60d
 SIGNATURES = {"DICOM": (128, b"DICM"), "PNG": (0, b"\x89PNG\r\n\x1a\n"), "JPEG": (0, b"\xff\xd8\xff")}
 _DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax, DICOM PS3.5 A.5
 
@@ -88,7 +113,7 @@ def check_kind(
         raise Problem(415, "a deflated DICOM file is not read here: save it in another transfer syntax", "no_film")
     return kinds[0]
 
-# %% ../nbs/09b_exchange.ipynb #670daab6
+# %% ../nbs/09b_exchange.ipynb #3a350e1e
 VAGUE = "the file is damaged, or is not what it seems to be"
 
 
@@ -109,7 +134,7 @@ def origin(
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "unknown place"
 
-# %% ../nbs/09b_exchange.ipynb #fdaaac6d
+# %% ../nbs/09b_exchange.ipynb #15ae1f10
 def overlay_png(
     image: np.ndarray,  # the film, uint8 [H, W]
     heatmap: np.ndarray | None = None,  # float [H, W]; what is negative or not finite is not shown; None: the film alone

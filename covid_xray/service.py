@@ -9,11 +9,10 @@ import base64
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +20,7 @@ from types import ModuleType
 from typing import Annotated, Any
 
 # %% auto #0
-__all__ = ['HEADERS', 'film_of_form', 'Desk', 'Tally', 'create_app', 'running', 'serve']
+__all__ = ['HEADERS', 'Desk', 'Tally', 'create_app', 'running', 'serve']
 
 # %% ../nbs/09b_service.ipynb #f8176f74
 def _needed(name: str) -> ModuleType:
@@ -42,39 +41,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import (
     CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest)
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .deploy import Predictor
-from .exchange import Limits, Problem, check_kind, harmless, origin, overlay_png, read_upload
+from .exchange import (
+    Limits, Problem, check_kind, film_of_form, harmless, origin, overlay_png, read_upload)
 from .run import DISCLAIMER
 
-# %% ../nbs/09b_service.ipynb #3b46836b
-async def film_of_form(
-    content_type: str,  # the request's header: it holds the mark between the parts
-    content: bytes,  # the body
-) -> bytes:  # the film's
-    "The one file of a form. Raises Problem 400 where there is none or more than one"
-    async def once() -> AsyncIterator[bytes]:
-        yield content
-
-    parser = MultiPartParser(Headers({"content-type": content_type}), once(), max_files=1, max_fields=8)
-    parser.spool_max_size = sys.maxsize  # bytes above which a part would go to disk
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise Problem(400, f"the form can't be read: {error.message}", "bad_form") from None
-    films = [value for _, value in form.multi_items() if not isinstance(value, str)]
-    if not films:
-        raise Problem(400, "the form holds no file: send the film as its one file field", "bad_form")
-    return await films[0].read()
-
-# %% ../nbs/09b_service.ipynb #6ad0f0a3
+# %% ../nbs/09b_service.ipynb #44f891a8
 class Desk:
     "Where films are taken in: never more in hand than allowed, and only so many worked on at once"
 
@@ -116,7 +94,7 @@ class Desk:
         "Predict in a thread. Raises Problem 422 for a film that can't be read"
         return await anyio.to_thread.run_sync(self._look, content, options, limiter=self.threads)
 
-# %% ../nbs/09b_service.ipynb #517a8e9b
+# %% ../nbs/09b_service.ipynb #45641154
 class Tally:
     "Counts for Prometheus, for each service its own"
 
@@ -144,7 +122,7 @@ class Tally:
         "All counts, the notice above them as a comment"
         return f"# {DISCLAIMER}\n".encode() + generate_latest(self.registry)
 
-# %% ../nbs/09b_service.ipynb #d9734a25
+# %% ../nbs/09b_service.ipynb #f180232b
 HEADERS = {
     "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "X-Frame-Options": "DENY",
@@ -166,7 +144,7 @@ class _WithHeaders:
 
         await self.app(scope, receive, send_with)
 
-# %% ../nbs/09b_service.ipynb #834e82f9
+# %% ../nbs/09b_service.ipynb #a310e3fc
 class _Service:
     "The addresses, and what each of them does"
 
@@ -217,7 +195,7 @@ class _Service:
 
     async def _let_it_finish(self, request: Request) -> None:
         "Read on and keep nothing: a sender that is cut off while it sends never sees the answer"
-        with anyio.move_on_after(2), suppress(ClientDisconnect):
+        with anyio.move_on_after(2), suppress(ClientDisconnect, RuntimeError):  # the latter: nothing is left
             async for _ in request.stream():
                 pass
 
@@ -229,7 +207,7 @@ class _Service:
         "What Prometheus fetches"
         return Response(self.tally.page(), media_type=CONTENT_TYPE_LATEST)
 
-# %% ../nbs/09b_service.ipynb #60e6af74
+# %% ../nbs/09b_service.ipynb #91fb412e
 def _problem_answer(problem: Problem) -> Response:
     body = {"type": "about:blank", "status": problem.status, "detail": str(problem), "notice": DISCLAIMER}
     return JSONResponse(body, problem.status, problem.headers, media_type="application/problem+json")
@@ -242,7 +220,7 @@ async def _wrong_request(request: Request, error: Exception) -> Response:
     detail = "not understood: explain is true or false, prevalence lies between 0 and 1"
     return _problem_answer(Problem(422, detail, "wrong_query"))
 
-# %% ../nbs/09b_service.ipynb #2fa0cc90
+# %% ../nbs/09b_service.ipynb #60440928
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"schema": {"type": "object", "properties": {"film": _FILE["schema"]}}}
 _BODY = {"image/png": _FILE, "image/jpeg": _FILE, "application/dicom": _FILE, "multipart/form-data": _FORM}
@@ -267,7 +245,7 @@ def create_app(
     app.add_middleware(_WithHeaders)
     return app
 
-# %% ../nbs/09b_service.ipynb #9a089973
+# %% ../nbs/09b_service.ipynb #d5725b8a
 class _PromptProtocol(H11Protocol):
     "HTTP that hangs up where a request's headers don't arrive in time"
 
@@ -288,7 +266,7 @@ class _PromptProtocol(H11Protocol):
         if self.cycle is last_cycle and not self.transport.is_closing():  # no new request since
             self.transport.close()
 
-# %% ../nbs/09b_service.ipynb #37c7a121
+# %% ../nbs/09b_service.ipynb #30bf83ff
 def _server(app: FastAPI, limits: Limits) -> uvicorn.Server:
     "uvicorn as the service needs it: limits on, its access log and version off"
     protocol = type("Protocol", (_PromptProtocol,), {"seconds": limits.header_seconds})
@@ -297,7 +275,7 @@ def _server(app: FastAPI, limits: Limits) -> uvicorn.Server:
                             h11_max_incomplete_event_size=16_384, timeout_graceful_shutdown=10)
     return uvicorn.Server(config)
 
-# %% ../nbs/09b_service.ipynb #fbb83572
+# %% ../nbs/09b_service.ipynb #774ade07
 @contextmanager
 def running(
     app: FastAPI,  # see `create_app`
@@ -317,7 +295,18 @@ def running(
             server.should_exit = True
             thread.join()
 
-# %% ../nbs/09b_service.ipynb #af423f71
+# %% ../nbs/09b_service.ipynb #62f43ad3
+def _log_requests_only() -> None:
+    "This process's log: a line a request, and nothing of what decoders say"
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
+    log, handler = logging.getLogger("covid_xray.service"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
 def serve(
     model: str | Path = "phantom",  # see `Predictor.load`
     *,
@@ -334,9 +323,7 @@ def serve(
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // limits.at_once))
-    warnings.simplefilter("ignore")
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    _log_requests_only()
     names = dict.fromkeys(("127.0.0.1", "localhost", host, *hosts))
     app = create_app(Predictor.load(model), limits=limits, hosts=tuple(names))
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
