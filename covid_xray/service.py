@@ -322,7 +322,7 @@ def serve(
     """
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // limits.at_once))
+    torch.set_num_threads(1)  # threads that share one small film wait for each other more than they work
     _log_requests_only()
     names = dict.fromkeys(("127.0.0.1", "localhost", host, *hosts))
     app = create_app(Predictor.load(model), limits=limits, hosts=tuple(names))
