@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import lab
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "nbs" / "app.ipynb"
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # each page has a process: threads beside them would only wait for each other
 MESSAGE_BYTES = 48_000_000  # the largest film that is taken, and what travels around it
 
 
@@ -33,7 +35,7 @@ def main() -> int:
         sys.exit(f"port {options.port} is taken: close what uses it, or take another: make app PORT={options.port + 1}")
     further = ["--no-browser"] if options.no_browser else []
     try:
-        return subprocess.call([*command(options.port, options.ip, options.users), *further], cwd=ROOT)
+        return subprocess.call([*command(options.port, options.ip, options.users), *further], cwd=ROOT, env={**os.environ, **ENVIRONMENT})
     except KeyboardInterrupt:
         return 0
 

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["BROWSER_LIMIT", "describe", "examples", "look", "panel", "report", "sentences", "uploaded"]
 
 MAX_BYTES = Limits.max_bytes
-NO_FILM = "no chest film"
+NO_FILM = "not a chest film"
 STYLE = """<style>
 .cx-bar {background: #e8e8e8; height: 1em; width: 12em; max-width: 45vw} .cx-bar div {background: #4477aa; height: 1em}
 .cx td {padding: 0 .6em .2em 0; text-align: left} .cx p {line-height: 1.4; margin: .4em 0; max-width: 40em}
 .cx .no {border-left: 4px solid #aa3377; padding-left: .6em} .cx .mind {border-left: 4px solid #ccbb44; padding-left: .6em}
-.cx img {width: 100%; max-width: 420px; background: black}
+.cx img {width: 100%; max-width: 420px; background: black} .cx a {text-decoration: underline}
 </style>"""
 # Beyond the server's own limit a browser loses its connection without a word; so a page asks before it sends.
 BROWSER_LIMIT = """<script>
@@ -106,8 +106,8 @@ def _point_sentences(point: Mapping[str, Any], threshold: float, prevalence: flo
     return [f"Operating point: {label} from {point['threshold']:.2f} on. On the model's own validation films it finds "
             f"{_share(point['sensitivity'])} of {label}, and leaves {_share(point['specificity'])} of the others alone.",
             f"Where {sick:.0f} of 1,000 people have it, it calls {sick * shares[0]:.0f} of them rightly and "
-            f"{(1000 - sick) * (1 - shares[1]):.0f} others wrongly: {label} is right {positive:.0%} of the times it is "
-            f"said, and not {label} {negative:.1%} of the times."]
+            f"{(1000 - sick) * (1 - shares[1]):.0f} others wrongly. So \"{label}\" is right {positive:.0%} of the times that "
+            f"it is said, and \"not {label}\" {negative:.1%} of the times."]
 
 
 def sentences(
@@ -228,6 +228,8 @@ class _App:
 
     def box(self) -> VBox:
         "The panel: buttons above, the film beside what is said of it"
+        from IPython.display import HTML
+
         widgets = import_ipywidgets()
         buttons = [widgets.Button(description=name, layout=widgets.Layout(width="auto")) for name in examples()]
         for button in buttons:
@@ -236,9 +238,11 @@ class _App:
         left = widgets.VBox([self.film, self.strength], layout=widgets.Layout(width="440px", max_width="100%"))
         right = widgets.VBox([self.words, self.threshold, self.prevalence, self.link],
                              layout=widgets.Layout(width="44em", max_width="100%"))
+        limit = widgets.Output()
+        limit.append_display_data(HTML(BROWSER_LIMIT % (MAX_BYTES, TOO_LARGE)))
         return widgets.VBox([widgets.HTML(f'{STYLE}<div class="cx"><p><b>{DISCLAIMER}</b></p></div>'),
                              widgets.HBox([self.upload, *buttons], layout=wrap), self.told,
-                             widgets.HBox([left, right], layout=wrap)])
+                             widgets.HBox([left, right], layout=wrap), limit])
 
     def take_upload(self, _: Any) -> None:
         "A new file is here: forget it in the widget, then look at it"
@@ -274,18 +278,15 @@ class _App:
         self.film.value = f'<div class="cx">{_picture(self.result, strength, _alt(self.result, strength))}</div>'
         self.words.value = f'<div class="cx">{_words(self.result, *chosen)}</div>'
         page = base64.b64encode(report(self.result, *chosen, self.model, strength).encode()).decode()
-        self.link.value = (f'<a download="covid_xray_report.html" href="data:text/html;base64,{page}">'
-                           f"Download this as a report</a>")
+        self.link.value = (f'<div class="cx"><a download="covid_xray_report.html" href="data:text/html;base64,{page}">'
+                           "Download this as a report</a></div>")
 
 
 def panel(
     model: str | Path = "phantom",  # see `Predictor.load`
 ) -> VBox:  # the whole app
     "The web app, with a first film in it. Raises what `Predictor.load` raises, ModuleNotFoundError without ipywidgets"
-    from IPython.display import HTML, display
-
     app = _App(model)
     box = app.box()
     app.show(next(iter(examples().values())))
-    display(HTML(BROWSER_LIMIT % (MAX_BYTES, TOO_LARGE)))
     return box
