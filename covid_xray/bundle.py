@@ -98,7 +98,7 @@ def _shares(column: pd.Series) -> dict[str, float]:
     counts = column.astype("object").fillna("unknown").value_counts(normalize=True)
     return {str(name): round(float(share), 4) for name, share in counts.items()}
 
-# %% ../nbs/05e_bundle.ipynb #8d4268c3
+# %% ../nbs/05e_bundle.ipynb #abe4b073
 def training_facts(
     train: Radiographs,  # the films learnt from
     valid: Predictions,  # on the validation part, calibrated
@@ -106,11 +106,12 @@ def training_facts(
     "What a model's films looked like, as numbers that say nothing about one patient"
     table, numbers = train.table, film_numbers(train.images)
     scores = valid.probabilities[:, valid.classes.index(class_of_interest(valid.classes))]
-    deciles = {name: np.quantile(values, QUANTILES).round(4).tolist()
+    deciles = {name: [float(f"{value:.6g}") for value in np.quantile(values, QUANTILES)]
                for name, values in {**numbers, "score": scores}.items()}
     known = [name for name in ("source", "view", "sex") if name in table and table[name].notna().any()]
     return {"films": len(train), "persons": int(table["person"].nunique()),
-            "labels": _shares(table["label"]), **{name: _shares(table[name]) for name in known}, "deciles": deciles}
+            "persons_valid": len(one_a_person(valid)), "labels": _shares(table["label"]),
+            **{name: _shares(table[name]) for name in known}, "deciles": deciles}
 
 # %% ../nbs/05e_bundle.ipynb #2b8a6f36
 def calibrated(

@@ -30,6 +30,7 @@ import covid_xray
 from .augment import Augment
 from .bundle import bundle_settings
 from .cnn import count_parameters, create_model
+from .contrast import preparation
 from .data import Radiographs, UnreadableFilm, read_radiograph, resize
 from .decisions import report
 from .gradcam import explain, plot_explanations
@@ -241,7 +242,8 @@ def evaluate_run(
     if known.all():
         raise ValueError(f"the model knows every person in {table.attrs.get('source')}: nobody is left to test on")
     films = Radiographs(table[~known].reset_index(drop=True), settings["size_px"], cache_folder() / "decoded",
-                        classes=names, fit=settings["fit"], progress=progress)
+                        classes=names, fit=settings["fit"], prepare=preparation(settings.get("prepare", ())),
+                        progress=progress)
     said = predict(model, films)
     name = Path(str(table.attrs.get("source"))).name
     notes = [f"{int(known.sum())} films were left out: the model has learnt from their person or a copy.",
@@ -251,13 +253,15 @@ def evaluate_run(
 # %% ../nbs/06b_run.ipynb #c579e0cf
 def read_films(
     paths: Sequence[str | Path],  # files
-    settings: dict[str, Any],  # of the model: size_px and fit
+    settings: dict[str, Any],  # of the model: size_px, fit, and prepare where it has that
 ) -> tuple[torch.Tensor, list[str], dict[str, str]]:  # images float32 [N,1,H,W], the paths read, and path -> reason
     "Read files as a model takes them; what can't be read is set aside with its reason"
     images, read, aside = [], [], {}
+    step = preparation(settings.get("prepare", ()))
     for path in map(str, paths):
         try:
-            images.append(resize(read_radiograph(path), settings["size_px"], settings["fit"]))
+            image = read_radiograph(path)
+            images.append(resize(image if step is None else step(image), settings["size_px"], settings["fit"]))
             read.append(path)
         except FileNotFoundError:
             aside[path] = "no such file"
