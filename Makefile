@@ -24,10 +24,11 @@ BIN = $(VENV)/bin
 endif
 STAMP = $(VENV)/.covid_xray
 
-.PHONY: help lab test course docs bench sweeps models results slow-checks nbgrader-check oldest-check dist export outputs clean claims
+.PHONY: help lab test course docs bench sweeps models results slow-checks nbgrader-check oldest-check dist export outputs clean claims app
 
 help:
 	@echo "make lab          set up, then open JupyterLab on the first chapter"
+	@echo "make app          set up, then open the web app: a film in, an answer with its doubts out"
 	@echo "make test         set up, then run every test"
 	@echo "make course       run every chapter headless; minutes and peak memory as a table, kept and put into the cards"
 	@echo "make docs         build the docs site into _docs/ (Quarto where installed, else without it)"
@@ -51,6 +52,9 @@ $(STAMP): settings.ini setup.py tools/environment.py
 
 lab: $(STAMP)
 	@$(BIN)/python tools/lab.py --port "$(PORT)" --ip "$(IP)"
+
+app: $(STAMP)
+	@$(BIN)/python tools/app.py --port "$(PORT)" --ip "$(IP)"
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

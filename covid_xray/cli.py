@@ -162,6 +162,24 @@ def prepare(
 
 
 @app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="A run folder, or the name of a shipped model.")] = "phantom",
+    host: Annotated[str, typer.Option(help="Where to listen; any other address is seen by the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
+    allow_host: Annotated[Optional[list[str]], typer.Option(help="A further name by which it may be called.")] = None,
+    max_mb: Annotated[float, typer.Option(min=0.01, help="Largest upload.")] = 40,
+    in_hand: Annotated[int, typer.Option(min=1, help="Requests at once; one more is told to come again.")] = 8,
+    at_once: Annotated[int, typer.Option(min=1, help="Films worked on at once, of those.")] = 1,
+) -> None:
+    "Answer to POST /predict over HTTP, with /health and /metrics beside it."
+    from covid_xray.exchange import Limits
+    from covid_xray.service import serve as run
+
+    limits = Limits(max_bytes=int(max_mb * 1e6), in_hand=in_hand, at_once=at_once)
+    run(model, host=host, port=port, hosts=allow_host or (), limits=limits)
+
+
+@app.command()
 def doctor() -> None:
     "Say what is installed, what is missing, and what to do about it."
     from covid_xray.doctor import examine

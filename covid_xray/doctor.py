@@ -15,7 +15,7 @@ __all__ = ["Finding", "examine"]
 _CORE = ("torch", "torchvision", "numpy", "pandas", "pillow", "matplotlib", "scikit-learn", "accelerate", "safetensors",
          "pooch", "typer")
 _EXTRAS = {"course": ("ipywidgets", "captum"), "lab": ("jupyterlab",), "dicom": ("pydicom",),
-           "onnx": ("onnxruntime",), "pretrained": ("timm",)}
+           "onnx": ("onnxruntime",), "pretrained": ("timm",), "serve": ("fastapi", "uvicorn", "voila")}
 
 
 @dataclass(frozen=True)
