@@ -25,8 +25,10 @@ CLASSES = ("covid", "normal", "pneumonia")
 HOSPITALS = ("north", "south")
 VIEWS = ("PA", "AP", "AP supine")
 _NAMES = {"finding": CLASSES, "sex": ("F", "M"), "view": VIEWS, "hospital": HOSPITALS}
-_HIGHEST = {"seed": None, "patient": None, "film": None, "age": 120, "marker": 2, "text": 2}  # None: no limit
-_HIGHEST |= dict.fromkeys(("border", "wires", "tube", "curve", "size", "copy"), 1)
+_HIGHEST = {  # of each setting that is a number; None for no limit
+    **dict.fromkeys(("seed", "patient", "film")), "age": 120, "marker": 2, "text": 2,
+    **dict.fromkeys(("border", "wires", "tube", "curve", "size", "copy"), 1),
+}
 SHORTCUTS = ("marker", "text", "border", "wires", "tube", "curve", "size", "view", "age", "duplicates", "follow_up")
 
 # %% ../nbs/10g_phantom_patients.ipynb #4741a0df

@@ -57,11 +57,25 @@ def check_severity_slider(page) -> None:
     assert not [fault for fault in FAULTS if fault in text]
 
 
+def check_hospital_slider(page) -> None:
+    "The second panel of the page: its first slider, one step on, shows the next patient"
+    of_the_film = sum(control.has_trait("min") for control in explorer.panel(size_px=32).children[1].children)
+    page.locator(PICTURE).nth(1).wait_for(timeout=30_000)
+    before = page.locator(PICTURE).nth(1).evaluate(PICTURE_BYTES)
+    page.locator(HANDLE).nth(of_the_film).focus()
+    page.keyboard.press("ArrowRight")
+    page.locator("pre", has_text="patient 4:").first.wait_for(timeout=30_000)
+    assert "marker %" in page.locator("pre", has_text="patient 4:").first.inner_text()
+    page.wait_for_timeout(500)
+    assert page.locator(PICTURE).nth(1).evaluate(PICTURE_BYTES) != before
+
+
 def test_phantom_explorer_in_jupyterlab(notebook: Path, page, tmp_path: Path) -> None:
     with browsing.lab(notebook, tmp_path) as address:
         browsing.run_all_cells(page, address)
         page.locator(PICTURE).first.wait_for(timeout=90_000)
         check_severity_slider(page)
+        check_hospital_slider(page)
 
 
 def open_in_voila(page, address: str, pictures: int = 1) -> None:
@@ -82,6 +96,7 @@ def test_phantom_explorer_in_voila(notebook: Path, page, tmp_path: Path) -> None
     with browsing.voila(notebook, tmp_path) as address:
         open_in_voila(page, address)
         check_severity_slider(page)
+        check_hospital_slider(page)
 
 
 # ---- chapters 1 to 5: their panels in one notebook, so that one server opens them all ----

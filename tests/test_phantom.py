@@ -2,12 +2,13 @@
 
 import hashlib
 import tracemalloc
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.ndimage import label
 
 from covid_xray import phantom, phantom_anatomy, phantom_findings, phantom_patients
 
@@ -118,13 +119,18 @@ def test_labels_match_masks():
 
 
 def test_findings_lie_where_they_should():
-    "COVID-19 on both sides and more to the outside than pneumonia, which keeps to one side"
-    share = {}
+    "COVID-19 on both sides, more to the outside than pneumonia and low more than high; pneumonia keeps to one side"
+    share, outside = {}, {}
     for finding in ("covid", "pneumonia"):
-        m = phantom.simulate(30, size_px=64, seed=2, prevalence={finding: 1.0}, severity=0.7).masks["lesions"]
+        masks = phantom.simulate(30, size_px=64, seed=2, prevalence={finding: 1.0}, severity=0.7).masks
+        m, lungs = masks["lesions"], masks["lungs"]
         left, right = m[:, :, :32].sum((1, 2)), m[:, :, 32:].sum((1, 2))
         share[finding] = np.mean(np.minimum(left, right) > 0.1 * np.maximum(left, right))
-    assert share["covid"] > 0.9 and share["pneumonia"] < 0.15
+        place = np.indices(m.shape)[1:] / 63  # down and across, 0 to 1
+        outside[finding] = np.abs(place[1] - 0.5)[m].mean()
+        if finding == "covid":
+            assert place[0][m].mean() > place[0][lungs].mean() + 0.02
+    assert share["covid"] > 0.9 and share["pneumonia"] < 0.15 and outside["covid"] > outside["pneumonia"] + 0.02
 
 
 @few
@@ -186,6 +192,29 @@ def test_disease_changes_nothing_outside_the_lung_fields(seed, finding, severity
     moved = chest.soft - soft
     assert np.allclose(moved, lung - chest.lung, atol=1e-4)  # air that left is fluid that came
     assert (moved[lesions] > 0.2).all() and (moved[chest.lungs & ~lesions] < 0.3).all()
+
+
+def test_a_consolidated_lobe_shows_its_bronchi():
+    "Where air-filled bronchi run, less of the air is replaced; elsewhere nothing differs"
+    rng = np.random.default_rng(0)
+    pose = phantom_anatomy.draw_values(phantom_anatomy.POSE, rng)
+    chest = phantom_anatomy.build_anatomy(phantom_anatomy.draw_traits(rng, "M", 60), pose, "PA", 128, rng)
+    seen = 0
+    for seed in range(6):
+        with_, without = (phantom_findings.pneumonia_pattern(replace(chest, tree=tree), 0.8, np.random.default_rng(seed))
+                          for tree in (chest.tree, []))
+        assert (with_ <= without).all()
+        seen += (with_ < 0.8 * without).sum() > 50
+    assert 2 <= seen < 6  # the rest is bronchopneumonia, which has none
+
+
+def test_severe_covid_flows_together_and_subtle_covid_does_not():
+    "Patches that touch: the mean size of a connected patch grows more than their number"
+    size = {}
+    for severity in (0.3, 0.95):
+        m = phantom.simulate(12, size_px=64, seed=8, prevalence={"covid": 1.0}, severity=severity).masks["lesions"]
+        size[severity] = m.sum() / sum(label(film)[1] for film in m)
+    assert size[0.95] > 2 * size[0.3]
 
 
 # --- determinism -----------------------------------------------------------------------------------------------------

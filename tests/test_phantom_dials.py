@@ -34,7 +34,7 @@ films = st.builds(
 
 
 class Drawn:
-    "A drawn film, and what was handed on while it was drawn: traits, pose, attenuation, detector signal"
+    "A drawn film, and what was handed on while it was drawn: traits, pose, attenuation, noise, signal"
 
     def __init__(self, film):
         build, expose = phantom_anatomy.build_anatomy, phantom_physics.expose
@@ -44,6 +44,7 @@ class Drawn:
             return build(traits, pose, *rest)
 
         def keep_signal(integral, **how):
+            self.noise = repr(how["rng"].bit_generator.state)  # the state that the noise is drawn from
             self.integral, self.signal = integral.copy(), expose(integral, **how)
             return self.signal.copy()
 
@@ -96,7 +97,7 @@ def test_a_collimator_hides_the_rim_and_what_was_written_on_it(film):
 def test_wires_and_tubes_attenuate_where_they_lie_and_nowhere_else(film, thing):
     name, attenuation = thing
     a, b = before_and_after(replace(film, **{name: 0}), **{name: 1})
-    assert other_masks(a, b) == {name} and not a.masks[name].any()
+    assert other_masks(a, b) == {name} and not a.masks[name].any() and a.noise == b.noise
     assert b.integral - a.integral == pytest.approx(attenuation * b.masks[name], abs=1e-5)
     free = ~(b.masks["marker"] | b.masks["text"] | b.masks["border"])
     change = b.image.astype(int) - a.image
@@ -107,7 +108,7 @@ def test_wires_and_tubes_attenuate_where_they_lie_and_nowhere_else(film, thing):
 @given(film=films, finding=st.sampled_from(["covid", "pneumonia"]), severity=st.floats(0.1, 1))
 def test_a_finding_changes_the_lungs_and_its_own_mask_only(film, finding, severity):
     a, b = before_and_after(replace(film, finding="normal"), finding=finding, severity=severity)
-    assert other_masks(a, b) == {"lesions"} and not a.masks["lesions"].any()
+    assert other_masks(a, b) == {"lesions"} and not a.masks["lesions"].any() and a.noise == b.noise
     assert (a.integral == b.integral)[~b.masks["lungs"]].all() and (b.integral > a.integral)[b.masks["lesions"]].all()
 
 
@@ -159,8 +160,9 @@ CHANGED_INPUTS = {  # setting -> two values, traits of the patient and pose of t
 def test_a_setting_moves_only_its_own_part_of_patient_and_pose(name, film):
     (first, second), traits, pose = CHANGED_INPUTS[name]
     a, b = before_and_after(replace(film, **{name: first}), **{name: second})
-    assert {key for key in a.traits if a.traits[key] != b.traits[key]} == traits
-    assert {key for key in a.pose if a.pose[key] != b.pose[key]} == pose
+    for before, after, may_change in ((a.traits, b.traits, traits), (a.pose, b.pose, pose)):
+        changed = {key for key in before if before[key] != after[key]}
+        assert changed <= may_change and len(changed) >= 0.6 * len(may_change)  # two may be cut at the same limit
     if name not in ("film", "seed"):  # places of letters and borders are the film's own chance
         assert not other_masks(a, b) & {"marker", "text", "border"}
     if name not in ("film", "seed", "patient"):  # who is ill stays ill, who carries a tube keeps it

@@ -1,6 +1,10 @@
-"""The phantom's explorer: every control changes picture or numbers, the the text twin agrees."""
+"""The phantom's explorer: every control changes picture or numbers, and the text twin agrees."""
+
+from dataclasses import fields
 
 import pytest
+
+from covid_xray import phantom
 
 widgets = pytest.importorskip("ipywidgets")
 from covid_xray.explore import phantom as explore  # noqa: E402
@@ -34,3 +38,42 @@ def test_the_text_twin_says_what_the_panel_says():
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match="colour.*severity"):
         explore.describe(colour="red")
+
+
+def test_every_setting_of_a_film_and_every_dial_of_the_hospital_has_a_control():
+    described = {control.description for control in explore.panel(size_px=64).children[1].children[:-2]}
+    assert described == {f.name for f in fields(phantom.Film)}
+    dials = {control.description for control in explore.hospital_panel(size_px=64).children[1].children[:-1]}
+    names = {name.replace("_", " ") for name in {*phantom.SHORTCUTS, *phantom.DEFAULT_DIALS}}
+    names -= {"shortcuts", "prevalence"}  # a slider for each shortcut and for the share of each disease
+    assert dials == names | {"covid", "pneumonia", "follow up films", "patient"}
+
+
+def test_every_dial_of_the_hospital_moves_its_numbers():
+    panel = explore.hospital_panel(size_px=48)
+    picture, column = panel.children
+    *controls, text = column.children
+    named = {control.description: control for control in controls}
+    named["marker"].value = 0.5  # something is tied, so that `tied to` has something to move
+    moves = {"hospital": "south", "tied to": "normal", "severity": (0.0, 0.3), "covid": 0.8, "pneumonia": 0.0}
+    for name, control in named.items():
+        before, old = (picture.value, text.value), control.value
+        control.value = moves.get(name, control.max if name not in moves and control.value < control.max else None)
+        assert (picture.value, text.value) != before, name
+        control.value = old
+        assert (picture.value, text.value) == before, name
+
+
+def test_the_hospital_s_twin_counts_what_was_dialled():
+    words = explore.describe_hospital(shortcuts={"marker": 1.0, "view": 1.0}, seed=3)
+    rows = {line.rsplit(maxsplit=3)[0].strip(): line.rsplit(maxsplit=3)[1:] for line in words.splitlines()[1:]}
+    assert rows["marker %"] == ["100", "0", "0"] and rows["AP %"] == ["100", "0", "0"] and rows["tube %"] == ["0"] * 3
+    assert sum(map(int, rows["patients"])) == 100
+    assert explore.describe_hospital() in explore.hospital_panel(size_px=48).children[1].children[-1].value
+
+
+def test_a_wrong_dial_is_named():
+    with pytest.raises(ValueError, match="colour.*clutter"):
+        explore.describe_hospital(colour=1)
+    with pytest.raises(ValueError, match="clutter=2"):
+        explore.describe_hospital(clutter=2)

@@ -36,7 +36,7 @@ def row(what: str, unit: str, cpu: float, wall: float, how: str) -> dict:
     return {"what": what, "unit": unit, "cpu": round(cpu, 3), "wall": round(wall, 3), "how": how}
 
 
-def phantoms(n: int = 60) -> dict:
+def phantoms(n: int = 200) -> dict:
     "Drawing films with their masks, as `simulate` does"
     from covid_xray import phantom
 
@@ -48,17 +48,34 @@ def phantoms(n: int = 60) -> dict:
     return row("1,000 phantoms at 224 px", "s", cpu / n * 1000, wall / n * 1000, how)
 
 
-def explorer(moves: int = 20) -> dict:
-    "One move of a slider of the phantom explorer: film, masks, outline, PNG and numbers"
-    from covid_xray.explore.phantom import panel
+def explorers(moves: int = 6) -> list[dict]:
+    "Moves of every control of the phantom's two explorers: film, masks, outline, PNG and numbers"
+    from covid_xray.explore import phantom
 
-    severity = panel(size_px=256).children[1].children[1]
-    times = []
-    for k in range(moves):
-        value = 0.05 + 0.9 * k / (moves - 1)
-        times.append(timed(lambda: setattr(severity, "value", value)))
-    cpu, wall = (1000 * statistics.median(kind) for kind in zip(*times))
-    return row("explorer redraw at 256 px", "ms", cpu, wall, f"median of {moves} moves of severity; no browser")
+    panels = {"a film": phantom.panel(size_px=256), "the hospital": phantom.hospital_panel(size_px=256)}
+    return [redraws(name, panel.children[1].children[:-1], moves) for name, panel in panels.items()]
+
+
+def redraws(name: str, controls: tuple, moves: int) -> dict:
+    "The slowest control of a panel: the median over its moves to and fro between two values"
+    slowest = (0.0, 0.0, "")
+    for control in controls:
+        first, times = control.value, []
+        for k in range(moves):
+            times.append(timed(lambda: setattr(control, "value", another(control) if k % 2 == 0 else first)))
+        cpu, wall = (1000 * statistics.median(kind) for kind in zip(*times))
+        slowest = max(slowest, (cpu, wall, control.description))
+    how = f"slowest of {len(controls)} controls ({slowest[2]}), median of {moves} moves; no browser"
+    return row(f"explorer of {name}, redraw at 256 px", "ms", slowest[0], slowest[1], how)
+
+
+def another(control) -> object:
+    "A value that a control does not have"
+    if hasattr(control, "options"):
+        values = [option[1] if isinstance(option, tuple) else option for option in control.options]
+        return next(value for value in values if value != control.value)
+    far = control.min if control.value != control.min else control.max
+    return (control.min, control.max) if isinstance(control.value, tuple) else far
 
 
 def command(what: str, arguments: list[str], runs: int = 5) -> dict:
@@ -72,6 +89,21 @@ def command(what: str, arguments: list[str], runs: int = 5) -> dict:
         times.append((cpu, wall))
     cpu, wall = (statistics.median(kind) for kind in zip(*times[1:]))
     return row(what, "s", cpu, wall, f"median of {runs} fresh processes, the first left out")
+
+
+def first_figure() -> dict:
+    "Chapter 1 opened in a fresh kernel and run down to its first figure"
+    import nbformat
+    from nbclient import NotebookClient
+
+    chapter = nbformat.read(ROOT / "nbs" / "01_data.ipynb", as_version=4)
+    shown = next(k for k, cell in enumerate(chapter.cells) if "show(fig" in cell.source)
+    chapter.cells = chapter.cells[: shown + 1]
+    before, start = os.times(), time.perf_counter()
+    NotebookClient(chapter, resources={"metadata": {"path": str(ROOT / "nbs")}}).execute()
+    after, wall = os.times(), time.perf_counter() - start
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return row("chapter 1 to its first figure", "s", cpu, wall, "one run, start of the kernel included; no browser")
 
 
 def made_up_predictions(n: int = 1125, patients: int = 900):
@@ -135,9 +167,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures in a file")
     options = parser.parse_args()
-    rows = [phantoms(), explorer(),
+    rows = [phantoms(), *explorers(),
             command("import covid_xray", ["-c", "import covid_xray"]),
             command("covid-xray --help", ["-m", "covid_xray", "--help"]),
+            first_figure(),
             *bootstraps(), *heatmaps()]
     machine = {"python": platform.python_version(), "system": platform.system(), "processor": platform.machine(),
                "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}

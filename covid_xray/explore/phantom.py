@@ -1,6 +1,7 @@
-"""Explorer of the appendix on the phantom hospital: turn any setting of one simulated film and see what it does.
+"""Explorers of the appendix on the phantom hospital: turn any setting of one film, or any dial of the whole hospital.
 
-In a notebook: `from covid_xray.explore.phantom import panel; panel()`. Its text twin is `describe(**settings)`.
+In a notebook: `from covid_xray.explore.phantom import panel; panel()`, whose text twin is `describe(**settings)`, and
+`hospital_panel()`, whose text twin is `describe_hospital(**dials)`.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from covid_xray.explore.parts import import_ipywidgets, outlined, png
-from covid_xray.phantom import CLASSES, HOSPITALS, MASKS, VIEWS, Film, draw_film
+from covid_xray.explore.parts import assemble, import_ipywidgets, outlined, png
+from covid_xray.phantom import CLASSES, DEFAULT_DIALS, HOSPITALS, MASKS, SHORTCUTS, VIEWS, Film, draw_film
+from covid_xray.phantom_patients import check_dials, patient_films
 
 if TYPE_CHECKING:
     from ipywidgets import HBox
     from matplotlib.axes import Axes
 
-__all__ = ["describe", "make_film", "panel", "plot_film"]
+__all__ = ["describe", "describe_hospital", "hospital_panel", "make_film", "panel", "plot_film"]
 
 CAPTION = "Simulated for teaching. Not a patient, not a medical device."
 START = {"finding": "covid", "severity": 0.6, "patient": 3, "sex": "F", "age": 50}
@@ -48,6 +51,7 @@ def _words(film: Film, image: np.ndarray, masks: dict[str, np.ndarray]) -> str:
     lines = [
         f"{film.finding}, severity {film.severity:.2f}, {film.sex} {film.age} years, {film.view}, {film.hospital}",
         f"lungs {lungs.mean():.1%} of the film, mean grey {image[healthy].mean():.0f} where healthy",
+        f"file {'1024 px square' if film.size == 0 else 'of another size'}, not part of the picture",
         f"heart {masks['heart'].any(0).sum() / max(masks['body'].any(0).sum(), 1):.0%} of the body's width",
     ]
     if lesions.any():
@@ -118,6 +122,7 @@ def _controls(widgets, film: Film) -> tuple[dict, object]:
         "wires": widgets.IntSlider(min=0, max=1),
         "tube": widgets.IntSlider(min=0, max=1),
         "curve": widgets.IntSlider(min=0, max=1),
+        "size": widgets.IntSlider(min=0, max=1),
         "copy": widgets.IntSlider(min=0, max=1),
     }
     for name, control in controls.items():
@@ -130,3 +135,77 @@ def _controls(widgets, film: Film) -> tuple[dict, object]:
         style=wide["style"],
     )
     return controls, outline
+
+
+N_PATIENTS = 100  # whom the hospital's numbers count
+
+
+def describe_hospital(
+    **dials: Any,  # as in `phantom.simulate`: prevalence, shortcuts and the rest
+) -> str:  # who comes to the hospital and what their films carry, by label
+    """The hospital explorer's text twin: a table of the first hundred patients' films, nothing drawn.
+
+    Raises ValueError naming a dial that is out of range or unknown.
+    """
+    return _table(_films(dials))
+
+
+def _films(dials: dict[str, Any]) -> list[Film]:
+    "All films of the first hundred patients"
+    if unknown := sorted(set(dials) - set(DEFAULT_DIALS)):
+        raise ValueError(f"unknown dial {', '.join(unknown)}: there are {', '.join(DEFAULT_DIALS)}")
+    checked = check_dials(**{**DEFAULT_DIALS, **dials})
+    return [film for patient in range(N_PATIENTS) for film in patient_films(patient, checked)]
+
+
+def _table(films: list[Film]) -> str:
+    "Per label: films, patients, and the share of films with each thing"
+    rows = pd.DataFrame([vars(film) for film in films])
+    by_label = rows.assign(AP=rows["view"] != "PA", large_file=rows["size"]).groupby("finding")
+    counts = pd.DataFrame({"patients": by_label["patient"].nunique(), "films": by_label.size()}).T
+    shares = by_label[["marker", "text", "border", "wires", "tube", "curve", "AP", "large_file", "copy"]]
+    percent = (100 * shares.agg(lambda column: (column > 0).mean())).round().astype(int).T
+    means = by_label[["age", "severity"]].mean().round(2).T.rename(lambda name: f"mean {name}")
+    shown = pd.concat([counts, percent.rename(lambda name: f"{name} %"), means]).reindex(columns=list(CLASSES))
+    return shown.map(lambda value: "" if pd.isna(value) else f"{value:g}").to_string()
+
+
+def hospital_panel(
+    size_px: int = 256,  # side of the film in pixels
+) -> HBox:  # one film of the hospital, a control for every dial, and the numbers by label
+    """Show the phantom hospital with a slider for each dial: who comes, and what gives the label away.
+
+    Raises ModuleNotFoundError naming the extra to install where ipywidgets is missing.
+    """
+    widgets = import_ipywidgets()
+
+    def share(value: float = 0.0) -> Any:
+        return widgets.FloatSlider(value=value, min=0, max=1, step=0.05)
+
+    controls = {
+        "patient": widgets.IntSlider(value=3, min=0, max=N_PATIENTS - 1),
+        "seed": widgets.IntSlider(min=0, max=20),
+        "covid": share(0.3),
+        "pneumonia": share(0.3),
+        "severity": widgets.FloatRangeSlider(value=DEFAULT_DIALS["severity"], min=0, max=1, step=0.05),
+        "follow_up_films": share(DEFAULT_DIALS["follow_up"]),
+        "clutter": share(),
+        "hospital": widgets.Dropdown(options=HOSPITALS),
+        "tied_to": widgets.Dropdown(options=CLASSES),
+        **{name: share() for name in SHORTCUTS},
+    }
+    return assemble(controls, lambda **values: _draw_hospital(size_px, **values), 2 * size_px)
+
+
+def _draw_hospital(
+    size_px: int, patient: int, covid: float, pneumonia: float, follow_up_films: float, **rest: Any
+) -> tuple[np.ndarray, str]:
+    "The last film of one patient with its disease outlined, and the table by label"
+    pneumonia = min(pneumonia, 1 - covid)  # shares add up to 1, whatever the sliders say
+    prevalence = {"covid": covid, "pneumonia": pneumonia, "normal": 1 - covid - pneumonia}
+    shortcuts = {name: rest.pop(name) for name in SHORTCUTS}
+    films = _films({**rest, "prevalence": prevalence, "follow_up": follow_up_films, "shortcuts": shortcuts})
+    film = [film for film in films if film.patient == patient][-1]
+    image, masks = draw_film(film, size_px)
+    words = f"patient {patient}: {film.finding}, {film.view}, {film.sex} {film.age}, film {film.film % 4 + 1}"
+    return outlined(image, _chosen(masks, "lesions")), f"{words}\n\n{_table(films)}"
