@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import glossary_links
 import nbdev_filter
 import run_chapters
 from latex2mathml.converter import convert
@@ -39,7 +40,8 @@ def prepare() -> None:
     for path in run_chapters.chapters():
         target = PREPARED / path.relative_to(ROOT / "nbs")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(nbdev_filter.process(path)), encoding="utf-8")
+        notebook = glossary_links.add_links(nbdev_filter.process(path), path.relative_to(ROOT / "nbs"))
+        target.write_text(json.dumps(notebook), encoding="utf-8")
     for name in ("_quarto.yml", "nbdev.yml"):
         shutil.copyfile(ROOT / "nbs" / name, PREPARED / name)
 
