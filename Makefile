@@ -37,11 +37,11 @@ help:
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
-	@echo "make nbgrader-check  every assignment handed out and graded by nbgrader itself (its own environment, 6 minutes)"
-	@echo "make oldest-check    tests with the oldest declared versions (its own environment, 6 GB, half an hour)"
-	@echo "make dist         wheel and source archive in dist/: the same bytes wherever and whenever they are built"
 	@echo "make outputs      run every chapter and store its outputs, clean"
 	@echo "make clean        remove .venv and everything built"
+	@echo "make dist         wheel and source archive in dist/: the same bytes wherever and whenever they are built"
+	@echo "make nbgrader-check every assignment handed out and graded by nbgrader itself (its own environment, 6 minutes)"
+	@echo "make oldest-check tests with the oldest declared versions (its own environment, 6 GB, half an hour)"
 
 # The tool returns at once when the environment is complete; the stamp is remade when a requirement changes.
 $(STAMP): settings.ini setup.py tools/environment.py
