@@ -38,12 +38,12 @@ help:
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make claims       what chapters 4, 4a and 4c claim, over five seeds; computes only what is missing (20 minutes from nothing)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
-	@echo "make nbgrader-check  every assignment handed out and graded by nbgrader itself (its own environment, 6 minutes)"
-	@echo "make oldest-check    tests with the oldest declared versions (its own environment, 6 GB, half an hour)"
-	@echo "make dist         wheel and source archive in dist/: the same bytes wherever and whenever they are built"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      the same, and store the outputs, clean"
 	@echo "make clean        remove .venv and everything built"
+	@echo "make dist         wheel and source archive in dist/: the same bytes wherever and whenever they are built"
+	@echo "make nbgrader-check every assignment handed out and graded by nbgrader itself (its own environment, 6 minutes)"
+	@echo "make oldest-check tests with the oldest declared versions (its own environment, 6 GB, half an hour)"
 
 # The tool returns at once when the environment is complete; the stamp is remade when a requirement changes.
 $(STAMP): settings.ini setup.py tools/environment.py
@@ -94,6 +94,8 @@ claims: $(STAMP)
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
 	@COVID_XRAY_SOURCE=darkcovidnet COVID_XRAY_ROOT="$(COVID_XRAY_DATA)/darkcovidnet" $(BIN)/python tools/run_chapters.py nbs/01_data.ipynb nbs/04_training.ipynb
+
+.PHONY: nbgrader-check oldest-check dist
 
 nbgrader-check: $(STAMP)
 	@$(BIN)/python tools/nbgrader_check.py

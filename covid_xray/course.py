@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["EDITIONS", "chapters_folder", "claim", "copy_course", "show"]
 
 EDITIONS = {  # of the course, and what each is for
-    "learner": "chapters, guides and solutions",
+    "learner": "everything, the exercises as stubs",
     "student": "chapters and guides, without the solutions",
-    "instructor": "chapters with every exercise filled in, solutions, and notes for teaching",
+    "instructor": "everything, every exercise filled in",
     "nbgrader": "assignments that nbgrader hands out and grades",
 }
 
@@ -92,11 +92,9 @@ def _edition(edition: str) -> dict[str, bytes]:
                  for name, n in numbers.items()}
     elif edition == "instructor":
         found |= {name: handout.with_solutions(found[name], exercised[name]) for name in exercised}
-    else:
-        left_out = ("instructor/",) if edition == "learner" else ("instructor/", "solutions/")
-        found = {name: notebook for name, notebook in found.items() if not name.startswith(left_out)}
-        if edition == "student":
-            found |= {name: handout.for_students(found[name]) for name in exercised}
+    elif edition == "student":
+        found = {name: handout.for_students(notebook) for name, notebook in found.items()
+                 if not name.startswith(("instructor/", "solutions/"))}
     return {name: _as_met(notebook) for name, notebook in found.items()}
 
 

@@ -95,6 +95,21 @@ def test_internal_links_resolve(site: Path, pages: dict[Path, Page]) -> None:
     assert not broken
 
 
+def test_links_into_the_repository_exist(pages: dict[Path, Page]) -> None:
+    "Files of the repository, as the hosting site shows them; a page of the site is no such file"
+    told = [link for page in pages.values() for link in page.links if "/blob/main/" in link]
+    files = {link: unquote(urlsplit(link).path.partition("/blob/main/")[2]) for link in told}
+    assert files and not [link for link, name in files.items() if not (ROOT / name).is_file()]
+
+
+def test_terms_lead_to_the_glossary(pages: dict[Path, Page]) -> None:
+    "That they resolve is tested with all links; each page links an entry at most once"
+    for path, page in pages.items():
+        anchors = [link.partition("#")[2] for link in page.links if "glossary.html#" in link]
+        assert len(anchors) == len(set(anchors)) or "guides" in path.parts, path.name
+    assert sum("glossary.html#" in link for page in pages.values() for link in page.links) > 150
+
+
 def test_nothing_of_the_machine_is_in_the_pages(site: Path, pages: dict[Path, Page]) -> None:
     for path in pages:
         assert str(site.parent) not in path.read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import glossary_links
 import nbdev_filter
 import run_chapters
 import yaml
@@ -46,7 +47,8 @@ def prepare() -> None:
     for path in run_chapters.chapters():
         target = PREPARED / path.relative_to(ROOT / "nbs")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(nbdev_filter.process(path)), encoding="utf-8")
+        notebook = glossary_links.add_links(nbdev_filter.process(path), path.relative_to(ROOT / "nbs"))
+        target.write_text(json.dumps(notebook), encoding="utf-8")
     shutil.copyfile(ROOT / "nbs/nbdev.yml", PREPARED / "nbdev.yml")
     shutil.copytree(ROOT / "nbs/images", PREPARED / "images")
     settings = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))

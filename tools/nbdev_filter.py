@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import inspect
 import io
@@ -16,11 +17,22 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
+RELATIVE = re.compile(r"\]\((\.\./[^)#]*)")
 EXPORT = re.compile(r"^(#\|\s*)export\s*$", re.MULTILINE)
 SHOWN = '#| code-fold: show\n#| code-summary: "Exported source"'  # as nbdev writes it over an exported cell
 FOLDED = '#| code-fold: true\n#| code-summary: "Imports"'
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
+
+
+def repository_link(folder: Path, settings: Any, link: re.Match) -> str:
+    "A link out of nbs/, to the file in the repository; one to another notebook stays as it is"
+    target = (folder / link[1]).resolve()
+    if target.is_relative_to(NOTEBOOKS):
+        return link[0]
+    return f"]({settings.git_url}/blob/{settings.branch}/{target.relative_to(NOTEBOOKS.parent).as_posix()}"
 
 
 def complete_types(name: str) -> None:
@@ -68,7 +80,7 @@ def process(path: Path) -> dict:
             if cell.cell_type == "code":
                 cell.source = EXPORT.sub(r"\1exports", cell.source)  # a course shows the code that it teaches
             elif cell.cell_type == "markdown":  # a file of the repository is no page of the site
-                cell.source = cell.source.replace("](../", f"]({settings.git_url}/blob/{settings.branch}/")
+                cell.source = RELATIVE.sub(functools.partial(repository_link, path.parent, settings), cell.source)
         Processors()(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code" and SHOWN in cell.source and only_imports(cell.source):

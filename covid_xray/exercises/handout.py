@@ -14,6 +14,7 @@ __all__ = ["assignment", "for_students", "with_solutions"]
 
 _CHECK = re.compile(r"""\bcheck\(\s*["'](\d+[a-z]?\.\d+)["']""")
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\.ipynb[^)]*\)")
+_TEACHERS = re.compile(r"\[([^\]]+)\]\((?:\.\./)?(?:solutions|instructor)/[^)]*\)")
 _NOT_WRITTEN = re.compile(r"^ *raise NotImplementedError.*\n?", re.MULTILINE)
 _SOLUTIONS = re.compile(
     r"The \[solutions\]\(solutions/\w+\.ipynb\) are there when you want to compare\.".replace(" ", r"\s+"))
@@ -22,13 +23,14 @@ _BEGIN, _END = "### BEGIN SOLUTION\n", "### END SOLUTION\n"  # nbgrader's own wo
 
 
 def for_students(
-    chapter: dict,  # a chapter's notebook
-) -> dict:  # the chapter without the way to its solutions
-    "A chapter for a class whose teacher keeps the solutions"
+    chapter: dict,  # a notebook of the course
+) -> dict:  # the notebook, links to solutions and to teachers' notes turned into plain words
+    "A notebook for a class whose teacher keeps the solutions"
     result = copy.deepcopy(chapter)
     for cell in result["cells"]:
         if cell["cell_type"] == "markdown":
-            _put(cell, _SOLUTIONS.sub("Your teacher has the solutions.", _text(cell)))
+            text = _SOLUTIONS.sub("Your teacher has the solutions.", _text(cell))
+            _put(cell, _TEACHERS.sub(r"\1", text))
     return result
 
 
