@@ -51,7 +51,7 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training films, at most.")] = 40,
     batch_size: Annotated[int, typer.Option(min=2, help="Films a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="Highest rate of the cycle.")] = 2e-3,
-    patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without improvement.")] = 10,
+    patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, weights, order and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
 ) -> None:

@@ -186,7 +186,7 @@ def train_run(
     epochs: int = 40,  # passes over the training films, at most
     batch_size: int = 16,  # films a step
     learning_rate: float = 2e-3,  # the highest of the cycle
-    patience: int | None = 10,  # stop after so many epochs without improvement
+    patience: int | None = None,  # stop after so many epochs without improvement; None goes to the end of the cycle
     seed: int = 0,  # decides split (where none is published), weights, order and augmentation
     resume: bool = False,  # go on with an interrupted run in `out`
     progress: bool = True,  # show progress bars

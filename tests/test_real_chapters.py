@@ -13,7 +13,7 @@ import pytest
 import run_chapters
 
 ROOT = Path(__file__).resolve().parent.parent
-CHAPTERS = ("01_data", "02_augmentation", "03_cnn", "04_training", "04a_learning_rate", "04c_scale")
+CHAPTERS = ("01_data", "02_augmentation", "03_cnn", "04_training")
 FILMS_A_CLASS = 30
 
 
@@ -48,7 +48,7 @@ def test_a_chapter_runs_on_real_films(name: str, subset: Path) -> None:
     run = run_chapters.execute(ROOT / "nbs" / f"{name}.ipynb", env)
     assert not run.error, run.error
     outputs = [output for cell in run.notebook.cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
     if name == "01_data":
         printed = "".join("".join(output.get("text", "")) for output in outputs)
         assert f"{3 * FILMS_A_CLASS} films in" in printed

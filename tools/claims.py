@@ -60,12 +60,13 @@ def claims_of(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def measure(path: Path, seed: int) -> list[dict]:
-    "Run a notebook with a seed and note what its claims were given"
+    "Run a notebook with a seed, as far as its last claim, and note what the claims were given"
     with tempfile.TemporaryDirectory() as folder:
         notes, copy = Path(folder) / "claims.jsonl", Path(folder) / path.name
         notebook = nbformat.read(path, 4)
         first = nbformat.v4.new_code_cell(OTHER_SEED.format(notes=str(notes), seed=seed))
-        notebook.cells.insert(0, first)
+        last = max(i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and "claim(" in cell.source)
+        notebook.cells = [first, *notebook.cells[: last + 1]]
         nbformat.write(notebook, copy)
         run = run_chapters.execute(copy)
         if run.error:
@@ -79,6 +80,10 @@ def kept() -> pd.DataFrame:
     return pd.read_csv(KEPT, dtype={"version": str}) if KEPT.is_file() else pd.DataFrame(columns=columns)
 
 
+def rows_of(table: pd.DataFrame, path: Path, seed: int) -> pd.DataFrame:
+    return table[(table["notebook"] == path.name) & (table["seed"] == seed)]
+
+
 def is_stale(rows: pd.DataFrame, path: Path) -> bool:
     "Whether the rows of one seed are of another simulator or of other claims"
     return set(rows["version"]) != {str(phantom.VERSION)} or set(rows["says"]) != set(claims_of(path))
@@ -87,15 +92,14 @@ def is_stale(rows: pd.DataFrame, path: Path) -> bool:
 def run(path: Path, seeds: list[int]) -> None:
     "Measure the seeds that are missing or stale"
     for seed in seeds:
-        table = kept()
-        old = (table["notebook"] == path.name) & (table["seed"] == seed)
-        if old.any() and not is_stale(table[old], path):
+        if len(rows := rows_of(kept(), path, seed)) and not is_stale(rows, path):
             continue
         notes = pd.DataFrame(measure(path, seed))
         notes["value"] = notes["value"].map(lambda value: float(f"{value:.4g}"))
+        table = kept()  # again: another process may have written meanwhile
         notes = notes.assign(notebook=path.name, version=phantom.VERSION, seed=seed)[table.columns]
-        table = pd.concat([table[~old], notes]).sort_values(["notebook", "seed"], kind="stable")
-        table.to_csv(KEPT, index=False, lineterminator="\n")
+        table = pd.concat([table.drop(rows_of(table, path, seed).index), notes])
+        table.sort_values(["notebook", "seed"], kind="stable").to_csv(KEPT, index=False, lineterminator="\n")
         print(f"{path.name}, seed {seed}: {len(notes)} claims", flush=True)
 
 

@@ -1,4 +1,4 @@
-"Exercises of chapter 1b, contrast and crop: judged against NumPy, SciPy and sums worked by hand, on films nobody has seen"
+"Exercises of chapter 1b, contrast and crop: judged against NumPy, SciPy and sums by hand, on films nobody has seen"
 from __future__ import annotations
 
 from typing import Any

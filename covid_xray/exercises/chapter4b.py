@@ -59,7 +59,8 @@ def _judge_weighted_loss(answer: Any) -> str | None:
         ("divide by the sum of the films' weights, not by their number.",
          lambda p, y, w: float((w[y] * costs(p, y)).mean())),
         ("the weights don't appear.", lambda p, y, w: float(costs(p, y).mean())),
-        ("that is the sum; divide by the sum of the films' weights.", lambda p, y, w: float((w[y] * costs(p, y)).sum())),
+        ("that is the sum; divide by the sum of the films' weights.",
+         lambda p, y, w: float((w[y] * costs(p, y)).sum())),
         ("divide by the weights of the *films*, not by the sum of the classes' weights.",
          lambda p, y, w: float((w[y] * costs(p, y)).sum() / w.sum())),
         ("a cost is minus the logarithm.", lambda p, y, w: -right(p, y, w)),
@@ -75,7 +76,8 @@ def _judge_prior(answer: Any) -> str | None:
         return sick * here / (sick * here + healthy * (1 - here))
 
     rng = np.random.default_rng(43)
-    cases = [(np.array([0.2, 0.5, 0.9]), 0.1, 0.4), (rng.uniform(0.01, 0.99, 9), 0.5, 0.05), (rng.uniform(0, 1, 9), .3, .3)]
+    cases = [(np.array([0.2, 0.5, 0.9]), 0.1, 0.4), (rng.uniform(0.01, 0.99, 9), 0.5, 0.05),
+             (rng.uniform(0, 1, 9), 0.3, 0.3)]
     return compare(answer, cases, right, [
         ("the healthy change their share, too: their odds are multiplied by (1 - here) / (1 - there).",
          lambda p, a, b: p * b / a / (p * b / a + 1 - p)),
@@ -212,7 +214,7 @@ def _judge_share(answer: Any) -> str | None:
          rounded(lambda p, a: (p > 0.5).mean())),
         ("that is the old share.", rounded(lambda p, a: a)),
         ("that is the share of the healthy.", rounded(lambda p, a: 1 - _maximum(p, a))),
-    ], "adjust the *original* probabilities from the old to the present share, take their mean as the next, and repeat.")
+    ], "adjust the *original* probabilities from the old share to the present one, take their mean, and repeat.")
 
 
 EXERCISES = (
