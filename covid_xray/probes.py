@@ -56,7 +56,7 @@ def central_box(
     down, across = (place > 0.12) & (place < 0.88), (place > 0.1) & (place < 0.9)
     return np.broadcast_to(down[:, None] & across[None, :], images.shape)
 
-
+# %% ../nbs/07b_probes.ipynb #706c9fc9
 def found_boxes(
     images: np.ndarray,  # uint8 [N, H, H], frontal films, head up
 ) -> np.ndarray:  # bool [N, H, H], the box of `lung_box` on each, `central_box` where it finds none

@@ -150,7 +150,8 @@ def test_nobody_of_the_tested_archive_is_learnt_from() -> None:
 def test_the_checklist_answers_every_item() -> None:
     cells = json.loads((ROOT / "nbs/guides/checklist.ipynb").read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells)
-    answers = re.findall(r"^\| ([\d–a-g]+) \| [^|]+ \| (yes|partly|no|does not apply) \| ([^|]+) \|$", text, re.MULTILINE)
+    line = r"^\| ([\d–a-g]+) \| [^|]+ \| (yes|partly|no|does not apply) \| ([^|]+) \|$"
+    answers = re.findall(line, text, re.MULTILINE)
     assert [number for number, *_ in answers[:44]] == [str(i) for i in range(1, 45)]
     assert [re.match(r"\d+", number)[0] for number, *_ in answers[44:]] == [
         *"1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27".split()]

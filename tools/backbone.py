@@ -12,12 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from covid_xray.cache import cache_name
-from covid_xray.contrast import standardise
+from covid_xray.contrast import crop_to_lungs, equalise, standardise
 from covid_xray.data import Radiographs
 from covid_xray.sources import cache_folder
 
 SIZE_PX = 224
 LAYERS = {"middle": 112, "last": 1280}  # channels after the fifth of seven stages, and before the classifier
+
+
+def lung_crop(image: np.ndarray) -> np.ndarray:  # uint8 [H, W] to uint8 [h, w]
+    "The standardised box around the lungs; the whole film where none are found"
+    try:
+        return standardise(crop_to_lungs(standardise(image)))
+    except ValueError:  # one half of the film has nothing dark
+        return standardise(image)
+
+
+PREPARATIONS = {"standardise": standardise, "lung crop": lung_crop, "equal greys": equalise}
 
 
 def lite0() -> nn.Module:
@@ -52,13 +63,13 @@ def _batches(films: Radiographs) -> Iterator[tuple[Tensor, Tensor]]:
             yield averages(network, films.batch(rows)[0])
 
 
-def frozen_features(table: pd.DataFrame) -> dict[str, np.ndarray]:
+def frozen_features(table: pd.DataFrame, prepare: str = "standardise") -> dict[str, np.ndarray]:
     "Layer -> [N, channels] float32 of the films of a table; computed once, then read from the course's cache"
-    name = cache_name(["lite0", SIZE_PX, "standardise", [*table["source"]], [*table["sha256"]]])
+    name = cache_name(["lite0", SIZE_PX, prepare, [*table["source"]], [*table["sha256"]]])
     path = cache_folder() / "features" / f"{name}.npy"
     if not path.is_file():
         films = Radiographs(table.assign(label="film"), SIZE_PX, cache_folder() / "decoded", classes=("film",),
-                            prepare=standardise, progress=False)
+                            prepare=PREPARATIONS[prepare], progress=False)
         assert not len(films.skipped), films.skipped
         found = np.concatenate([torch.cat(pair, 1).numpy() for pair in _batches(films)])
         path.parent.mkdir(parents=True, exist_ok=True)

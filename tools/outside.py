@@ -4,7 +4,7 @@
 
 Every rung is one linear layer on a frozen network (tools/backbone.py) that tells abnormal films (COVID-19 or another
 pneumonia) from normal ones. What changes from rung to rung is which films it learns from and what it is allowed to
-compare; the last rung is the recipe of the course's model of real films. Whoever stands in the tested archives, or in a
+compare. Whoever stands in the tested archives, or in a
 duplicate group with one of its films, is not learnt from.
 
 outside_scores.csv  what each rung says of each film of each left-out part (log odds, higher is more abnormal)
@@ -37,6 +37,7 @@ class Rung:
     layer: str  # of `backbone.LAYERS`
     within_sources: bool = False  # a film is compared with films of its own source only, view and age balanced
     equal_size: bool = False  # NIH films whose file size tells the label are left out
+    prepare: str = "standardise"  # of `backbone.PREPARATIONS`
 
 
 LADDER = {
@@ -44,7 +45,10 @@ LADDER = {
     "within sources": Rung("last", within_sources=True),
     "and equal file size": Rung("last", within_sources=True, equal_size=True),
     "and a middle layer": Rung("middle", within_sources=True, equal_size=True),
+    # beside the ladder: the last step without the others, and two usual mends on top
     "middle layer, everything together": Rung("middle"),
+    "last rung and lung crop": Rung("middle", within_sources=True, equal_size=True, prepare="lung crop"),
+    "last rung and equal greys": Rung("middle", within_sources=True, equal_size=True, prepare="equal greys"),
 }
 LEFT_OUT = {"Cohen and Hannover": ("cohen", "hannover"), "Cohen": ("cohen",), "Hannover": ("hannover",),
             "raikokte": ("raikokte",), "NIH": ("nih",)}
@@ -103,7 +107,7 @@ def learnt_from(table: pd.DataFrame, test: np.ndarray, rung: Rung) -> np.ndarray
     return learn
 
 
-def scores(table: pd.DataFrame, features: dict[str, np.ndarray]) -> pd.DataFrame:
+def scores(table: pd.DataFrame, features: dict[tuple[str, str], np.ndarray]) -> pd.DataFrame:
     "What every rung says of every film that it has not learnt from, one row a film and left-out part"
     rows = []
     for left_out, archives in LEFT_OUT.items():
@@ -112,8 +116,9 @@ def scores(table: pd.DataFrame, features: dict[str, np.ndarray]) -> pd.DataFrame
         for name, rung in LADDER.items():
             learn = learnt_from(table, test, rung)
             if table["label"][learn].eq("normal").any():
-                scale, weights = fit(rung, features[rung.layer][learn], table[learn])
-                said[name] = (scale.transform(features[rung.layer][test]) @ weights).round(4)
+                seen = features[rung.prepare, rung.layer]
+                scale, weights = fit(rung, seen[learn], table[learn])
+                said[name] = (scale.transform(seen[test]) @ weights).round(4)
                 said[f"films behind: {name}"] = int(learn.sum())
         rows.append(said)
     return pd.concat(rows, ignore_index=True)
@@ -159,9 +164,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Recipes for films of an unseen hospital", allow_abbrev=False)
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder a source")
     table = joined_table(parser.parse_args().data)
-    features = backbone.frozen_features(table)
-    chosen = once_each(table)
-    table, features = chosen.reset_index(drop=True), {name: x[chosen["row"]] for name, x in features.items()}
+    rows = once_each(table)["row"].to_numpy()
+    features = {(prepare, layer): seen[rows] for prepare in {rung.prepare for rung in LADDER.values()}
+                for layer, seen in backbone.frozen_features(table, prepare).items()}
+    table = table.iloc[rows].reset_index(drop=True)
     said = scores(table, features)
     found = summary(said, table)
     said["sha256"] = said["sha256"].str[:16]

@@ -1,12 +1,13 @@
 """Train and test on real films and keep what was predicted: the numbers of the results page (`make results`).
 
-    python tools/results.py --data FOLDER [--only PATTERN] [--models residual-128 ...] [--list]
+    python tools/results.py --data FOLDER [--only PATTERN] [--models residual-128 ...] [--folds 0 ...] [--list]
 
 FOLDER holds one folder a source (darkcovidnet, cohen, hannover, raikokte). Every row is an experiment (which films,
 cut how) with a model. Each fold is trained once; its predictions stand in covid_xray/results/real/ as a small CSV and
-are not computed again, and a fold that was interrupted goes on from its last whole epoch, so the work may be spread over
-many sittings. At the end covid_xray/results/real.csv is written
-from all predictions there are: a row says how many folds it rests on. No radiograph leaves FOLDER.
+are not computed again, and a fold that was interrupted goes on from its last whole epoch, so the work may be spread
+over many sittings. At the end three tables are written from all predictions there are: real.csv (every metric of every
+row with its interval, and how many folds it rests on), real_differences.csv (models side by side on the folds that
+both have) and real_subgroups.csv (by view, sex and age). No radiograph leaves FOLDER.
 """
 from __future__ import annotations
 
