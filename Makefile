@@ -24,7 +24,7 @@ BIN = $(VENV)/bin
 endif
 STAMP = $(VENV)/.covid_xray
 
-.PHONY: help lab test course docs bench sweeps models results slow-checks export outputs clean
+.PHONY: help lab test course docs bench sweeps models results explanations slow-checks export outputs clean
 
 help:
 	@echo "make lab          set up, then open JupyterLab on the first chapter"
@@ -34,6 +34,7 @@ help:
 	@echo "make bench        speed of what is slow, a table (about two minutes); BENCH_ARGS=\"--json FILE\" keeps it"
 	@echo "make models       train the small models that ship with the course; finished ones are left alone"
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
+	@echo "make explanations the checks of chapter 6 over five seeds; with COVID_XRAY_DATA also real films against boxes and lung masks"
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
@@ -73,6 +74,9 @@ models: $(STAMP)
 results: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "results needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
 	@$(BIN)/python tools/results.py --data "$(COVID_XRAY_DATA)" --only "$(ONLY)" --models $(MODELS)
+
+explanations: $(STAMP)
+	@$(BIN)/python tools/explanations.py $(if $(COVID_XRAY_DATA),--data "$(COVID_XRAY_DATA)")
 
 sweeps: $(STAMP)
 	@$(BIN)/python tools/sweeps.py
