@@ -34,7 +34,7 @@ from covid_xray.sources import load_table
 from covid_xray.splits import patient_groups
 from covid_xray.training import fit
 
-SIZE_PX, NIH_PX, PNEUMONIA = 256, 1024, 0
+SIZE_PX, SCORED_PX, NIH_PX, PNEUMONIA = 256, 128, 1024, 0  # maps have 16 positions a side: 128 px are enough to score
 VIEWS = ("whole film", "lung crop")
 
 
@@ -147,16 +147,18 @@ def back_on_film(maps: np.ndarray, boxes: list[Box]) -> np.ndarray:
 
 
 def evidence(network: nn.Module, films: np.ndarray, boxes: list[Box], view: str) -> np.ndarray:
-    "HiResCAM for pneumonia at the default layer, at the size of the whole film, each map with a maximum of 1"
+    "HiResCAM for pneumonia at the default layer, laid on the whole film, each map with a maximum near 1"
     found = explain(network, as_input(films), PNEUMONIA, method="hirescam")
-    return found.display() if view == "whole film" else back_on_film(found.display(), boxes)
+    maps = found.display() if view == "whole film" else back_on_film(found.display(), boxes)
+    return F.avg_pool2d(torch.from_numpy(maps), SIZE_PX // SCORED_PX).numpy()
 
 
 def with_mixtures(maps: dict[str, np.ndarray], boxes: list[Box]) -> dict[str, np.ndarray]:
     "Beside the views: their mean, the whole film's map kept inside the lungs' box, and the map of another film"
     inside = np.zeros(maps["whole film"].shape, bool)
     for mask, box in zip(inside, boxes):
-        mask[box.inside] = True
+        scaled = Box(*(round(edge * SCORED_PX / SIZE_PX) for edge in box))
+        mask[scaled.inside] = True
     return maps | {"mean of both": (maps["whole film"] + maps["lung crop"]) / 2,
                    "whole film, inside the lungs' box": maps["whole film"] * inside,
                    "another film's map": np.roll(maps["whole film"], 1, axis=0),
@@ -171,7 +173,7 @@ def boxed(table: pd.DataFrame, data: Path, finding: str | None) -> tuple[np.ndar
     stems = table["path"].map(lambda path: Path(path).stem).where(table["label"] == "pneumonia")
     rows = np.flatnonzero(stems.isin(listed["stem"]))
     boxes = [listed.loc[listed["stem"] == stems[row], ["x", "y", "w", "h"]].itertuples(index=False) for row in rows]
-    return rows, box_masks([[tuple(box) for box in film] for film in boxes], [(NIH_PX, NIH_PX)] * len(rows), SIZE_PX)
+    return rows, box_masks([[tuple(box) for box in film] for film in boxes], [(NIH_PX, NIH_PX)] * len(rows), SCORED_PX)
 
 
 def tuned_iou(maps: np.ndarray, masks: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -214,7 +216,7 @@ def lung_masks(data: Path) -> tuple[pd.DataFrame, np.ndarray]:
     folder = data / "cohen" / "lung_masks"
     paths = table["path"].map(lambda path: folder / f"{Path(path).stem}.png")
     table = table[paths.map(Path.is_file)].reset_index(drop=True)
-    masks = [Image.open(folder / f"{Path(path).stem}.png").convert("L").resize((SIZE_PX, SIZE_PX))
+    masks = [Image.open(folder / f"{Path(path).stem}.png").convert("L").resize((SCORED_PX, SCORED_PX))
              for path in table["path"]]
     return table, np.stack([np.asarray(mask) > 127 for mask in masks])
 
@@ -231,7 +233,7 @@ def against_lungs(fitted: dict[str, Fitted], table: pd.DataFrame, data: Path) ->
     maps = with_mixtures(maps, lungs)
     people = films["person"].to_numpy()
     yield score_maps(maps, masks, patients=people).assign(truth="lung masks", persons=len(set(people)))
-    border = [(kind, "border", *mean_over_patients(border_share(values, SIZE_PX // 16), people), len(films))
+    border = [(kind, "border", *mean_over_patients(border_share(values, SCORED_PX // 16), people), len(films))
               for kind, values in maps.items()]
     columns = ["explanation", "score", "mean", "low", "high", "films"]
     yield pd.DataFrame(border, columns=columns).assign(truth="lung masks", persons=len(set(people)))
