@@ -139,7 +139,7 @@ def mean_over_patients(
     *,
     resamples: int = 1000,  # how often the patients are drawn
     seed: int = 0,  # of the draws
-) -> tuple[float, float, float]:  # mean over films, low and high end of its 95 % interval; NaN where no film has a score
+) -> tuple[float, float, float]:  # mean over films, low and high end (95 %); NaN where no film has a score
     "Mean score with a patient-cluster interval. Raises ValueError where patients and films differ in number."
     person = pd.factorize(np.asarray(patients, dtype=object))[0]
     if len(person) != len(values):

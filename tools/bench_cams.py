@@ -2,8 +2,8 @@
 
     python tools/bench_cams.py [--rounds N]
 
-The same ResNet-18 with random weights, the same batch of 16 films of 224 px, maps at film size. The packages take turns,
-so that other work on the machine meets all of them; ratios are medians over the rounds. Memory is the growth of a fresh
+The same ResNet-18 with random weights, the same batch of 16 films of 224 px, maps at film size. The packages take
+turns, so that other work on the machine meets all of them; ratios are medians over the rounds. Memory is the growth of a fresh
 process's peak during one call, beside that of a plain forward and backward pass.
 """
 from __future__ import annotations
@@ -119,8 +119,8 @@ def heatmaps(rounds: int = 7) -> list[dict]:
     for name in (n for n in times if n in PEERS):
         ratio = [round(statistics.median(t / o for t, o in zip(theirs, mine)), 2)
                  for theirs, mine in zip(times[name], ours)]
-        rows.append({"what": f"covid_xray is faster than {name} by", "unit": "times", "how": "median of the rounds' ratios",
-                     "cpu": ratio[0], "wall": ratio[1]})
+        rows.append({"what": f"covid_xray is faster than {name} by", "unit": "times", "cpu": ratio[0], "wall": ratio[1],
+                     "how": "median of the rounds' ratios"})
     rows += distances()
     if sys.platform != "win32":
         memory = {name: peak(name) for name in times}
@@ -133,6 +133,7 @@ def distances() -> list[dict]:
     "How far maps of other packages are from ours after scaling each to 0..1: the largest difference of a pixel"
     import numpy as np
     import torch
+    from torch.nn.functional import interpolate
     from torchvision.models import resnet18
 
     from covid_xray.gradcam import explain
@@ -149,7 +150,7 @@ def distances() -> list[dict]:
             from torchcam import methods
             with getattr(methods, kind)(model, "layer3") as cam:
                 small, = cam([0, 0], model(films))
-            return torch.nn.functional.interpolate(small[:, None].detach(), films.shape[2:], mode="bilinear")[:, 0].numpy()
+            return interpolate(small[:, None].detach(), films.shape[2:], mode="bilinear")[:, 0].numpy()
         import pytorch_grad_cam
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
         with getattr(pytorch_grad_cam, kind)(model, [model.layer3]) as cam, redirect_stderr(io.StringIO()):  # its bars
@@ -163,8 +164,8 @@ def distances() -> list[dict]:
         if importlib.util.find_spec(PEERS[package]):
             ours = explain(model, films, 0, method=method, layer="layer3").maps
             far = float(abs(scaled(ours) - scaled(theirs(package, kind))).max())
-            rows.append({"what": f"{method}: distance to {package}", "unit": "of 1", "how": "largest, maps scaled to 0..1",
-                         "cpu": far, "wall": far})
+            rows.append({"what": f"{method}: distance to {package}", "unit": "of 1", "cpu": far, "wall": far,
+                         "how": "largest, maps scaled to 0..1"})
     return rows
 
 

@@ -100,7 +100,8 @@ def repeats(seed: int) -> dict[str, float]:
 
 def twin(seed: int) -> dict[str, float]:
     "Where the marker reader's maps lie, at two layers, and what the honest network's maps have in the lungs"
-    films = phantom.simulate(80, size_px=128, seed=78 + 100 * seed, prevalence={"covid": 1.0}, shortcuts={"marker": 1.0})
+    same = {"size_px": 128, "seed": 78 + 100 * seed, "prevalence": {"covid": 1.0}}
+    films = phantom.simulate(80, shortcuts={"marker": 1.0}, **same)
     images, reader = as_input(films), load_model("phantom-marker")[0]
     found = {"honest: share in the lungs": np.nanmean(
         energy_share(quietly(load_model("phantom")[0], images, 0), films.masks["lungs"]))}
@@ -110,7 +111,7 @@ def twin(seed: int) -> dict[str, float]:
             found[f"marker reader, {layer}: share on the {place}"] = np.nanmean(energy_share(maps, films.masks[place]))
             found[f"marker reader, {layer}: enrichment on the {place}"] = np.nanmean(
                 enrichment(maps, films.masks[place]))
-    plain = phantom.simulate(80, size_px=128, seed=78 + 100 * seed, prevalence={"covid": 1.0})
+    plain = phantom.simulate(80, **same)
     for name in ("phantom", "phantom-marker"):
         with as_before(load_model(name)[0]) as network:
             fall = network(images).softmax(1)[:, 0] - network(as_input(plain)).softmax(1)[:, 0]
