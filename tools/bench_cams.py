@@ -3,8 +3,8 @@
     python tools/bench_cams.py [--rounds N]
 
 The same ResNet-18 with random weights, the same batch of 16 films of 224 px, maps at film size. The packages take
-turns, so that other work on the machine meets all of them; ratios are medians over the rounds. Memory is the growth of a fresh
-process's peak during one call, beside that of a plain forward and backward pass.
+turns, so that other work on the machine meets all of them; ratios are medians over the rounds. Memory is the growth of
+a fresh process's peak during one call, beside that of a plain forward and backward pass.
 """
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 Two networks tell pneumonia from no finding on NIH films, five folds by person. `lite0` is a frozen EfficientNet-Lite0,
 as trained on ImageNet, up to its fifth stage (16 x 16 positions of 256 px), its mean read by a logistic regression
-whose strength is chosen within the training persons: two minutes for everything. `residual` is the course's own network.
-A boxed film is explained by the network that has not seen its person; for the lung masks a network learns from all NIH
-films, of whose persons none is in the Cohen set.
+whose strength is chosen within the training persons: two minutes for everything. `residual` is the course's own
+network. A boxed film is explained by the network that has not seen its person; for the lung masks a network learns from
+all NIH films, of whose persons none is in the Cohen set.
 """
 from __future__ import annotations
 
