@@ -24,7 +24,7 @@ BIN = $(VENV)/bin
 endif
 STAMP = $(VENV)/.covid_xray
 
-.PHONY: help lab test course docs bench sweeps models results slow-checks nbgrader-check oldest-check dist export outputs clean claims app outside
+.PHONY: help lab test course docs bench sweeps models results slow-checks nbgrader-check oldest-check dist export outputs clean claims app outside explanations
 
 help:
 	@echo "make lab          set up, then open JupyterLab on the first chapter"
@@ -36,6 +36,7 @@ help:
 	@echo "make models       train the small models that ship with the course; finished ones are left alone"
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
 	@echo "make outside      what helps at a hospital never seen: archives left out (COVID_XRAY_DATA; two minutes)"
+	@echo "make explanations the checks of chapter 6 over five seeds; with COVID_XRAY_DATA also real films against boxes and lung masks"
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make claims       what chapters 4, 4a and 4c claim, over five seeds; computes only what is missing (20 minutes from nothing)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
@@ -88,6 +89,8 @@ results: $(STAMP)
 outside: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "outside needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
 	@$(BIN)/python tools/outside.py --data "$(COVID_XRAY_DATA)"
+explanations: $(STAMP)
+	@$(BIN)/python tools/explanations.py $(if $(COVID_XRAY_DATA),--data "$(COVID_XRAY_DATA)")
 
 sweeps: $(STAMP)
 	@$(BIN)/python tools/sweeps.py

@@ -14,8 +14,8 @@ from sklearn.metrics import average_precision_score
 from .intervals import draw_weights
 
 # %% auto #0
-__all__ = ['SCORES', 'pointing_game', 'energy_share', 'enrichment', 'otsu_threshold', 'iou', 'pixel_auprc', 'floor_maps',
-           'score_maps', 'box_masks']
+__all__ = ['SCORES', 'pointing_game', 'energy_share', 'enrichment', 'otsu_threshold', 'iou', 'tuned_threshold', 'pixel_auprc',
+           'floor_maps', 'mean_over_patients', 'score_maps', 'box_masks']
 
 # %% ../nbs/06c_scoring.ipynb #81fbfec5
 def _checked(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +91,16 @@ def iou(
     found = flat > np.array(limits)[:, None]
     return (found & truth).sum(axis=1) / (found | truth).sum(axis=1)
 
+# %% ../nbs/06c_scoring.ipynb #950f9018
+def tuned_threshold(
+    maps: np.ndarray,  # heatmaps of films kept for tuning, float [N, H, W]
+    masks: np.ndarray,  # their truth, bool [N, H, W], none empty
+    *,
+    candidates: Sequence[float] = tuple(np.arange(1, 20) / 20),  # shares of each map's maximum to try, 0 to 1
+) -> float:  # the candidate with the largest mean IoU, the lowest of several; pass it to `iou` for other films
+    "Choose the threshold for IoU on films that are not scored afterwards"
+    return float(max(candidates, key=lambda share: iou(maps, masks, threshold=float(share)).mean()))
+
 # %% ../nbs/06c_scoring.ipynb #ada29e8c
 def pixel_auprc(
     maps: np.ndarray,  # heatmaps, float [N, H, W]
@@ -123,6 +133,26 @@ def floor_maps(
 SCORES = {"pointing": pointing_game, "energy": energy_share, "enrichment": enrichment, "iou": iou, "auprc": pixel_auprc}
 
 # %% ../nbs/06c_scoring.ipynb #2f4413d2
+def mean_over_patients(
+    values: np.ndarray,  # one score for each film, float [N]; NaN where it has none
+    patients: Sequence,  # whose film each is; films of one patient are drawn together
+    *,
+    resamples: int = 1000,  # how often the patients are drawn
+    seed: int = 0,  # of the draws
+) -> tuple[float, float, float]:  # mean over films, low and high end (95 %); NaN where no film has a score
+    "Mean score with a patient-cluster interval. Raises ValueError where patients and films differ in number."
+    person = pd.factorize(np.asarray(patients, dtype=object))[0]
+    if len(person) != len(values):
+        raise ValueError(f"{len(person)} patients for {len(values)} films: name one for each film")
+    kept = np.isfinite(values)
+    if not kept.any():
+        return np.nan, np.nan, np.nan
+    weights = draw_weights(person.max() + 1, resamples, np.random.default_rng(seed))[person][kept]
+    drawn = weights.sum(axis=0)
+    means = (values[kept] @ weights)[drawn > 0] / drawn[drawn > 0]
+    return float(values[kept].mean()), *(float(end) for end in np.percentile(means, [2.5, 97.5]))
+
+# %% ../nbs/06c_scoring.ipynb #d3a6c724
 def score_maps(
     maps: np.ndarray | Mapping[str, np.ndarray],  # heatmaps [N, H, W], or several by name
     masks: np.ndarray,  # truth, bool [N, H, W], none empty
@@ -134,19 +164,12 @@ def score_maps(
 ) -> pd.DataFrame:  # a row for each explanation and floor and score: mean, low, high (95 %), films
     "Every score of every explanation beside its floors, with patient-cluster intervals; empty maps have no energy."
     maps = maps if isinstance(maps, Mapping) else {"explanation": maps}
-    person = pd.factorize(np.asarray(patients, dtype=object))[0]
-    if len(person) != len(masks):
-        raise ValueError(f"{len(person)} patients for {len(masks)} films: name one for each film")
-    weights = draw_weights(person.max() + 1, resamples, np.random.default_rng(seed))[person]
     rows = []
     for name, candidates in (maps | floor_maps(masks, known=known, seed=seed)).items():
         for score, function in SCORES.items():
             values = function(candidates, masks)
-            kept = np.isfinite(values)
-            drawn = weights[kept].sum(axis=0)
-            means = (values[kept] @ weights[kept])[drawn > 0] / drawn[drawn > 0]
-            low, high = np.percentile(means, [2.5, 97.5]) if len(means) else (np.nan, np.nan)
-            rows.append((name, score, values[kept].mean() if kept.any() else np.nan, low, high, int(kept.sum())))
+            found = mean_over_patients(values, patients, resamples=resamples, seed=seed)
+            rows.append((name, score, *found, int(np.isfinite(values).sum())))
     return pd.DataFrame(rows, columns=["explanation", "score", "mean", "low", "high", "films"])
 
 # %% ../nbs/06c_scoring.ipynb #b52618f9

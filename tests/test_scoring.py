@@ -40,6 +40,27 @@ def test_against_scikit_learn():
     assert np.allclose(scoring.iou(maps, masks, threshold=0.4), expected)
 
 
+def test_tuned_threshold_is_the_best_of_its_candidates():
+    "By scikit-learn's Jaccard score, one film and one threshold at a time"
+    rng = np.random.default_rng(1)
+    masks = rng.random((6, 8, 8)) < 0.3
+    maps = masks * 0.5 + rng.random((6, 8, 8))
+    shares = [k / 20 for k in range(1, 20)]
+    means = [np.mean([jaccard_score(mask.ravel(), (map > share * map.max()).ravel()) for map, mask in zip(maps, masks)])
+             for share in shares]
+    assert scoring.tuned_threshold(maps, masks) == pytest.approx(shares[int(np.argmax(means))])
+    assert scoring.tuned_threshold(maps, masks, candidates=(0.9, 0.1)) == (0.9 if means[17] >= means[1] else 0.1)
+
+
+def test_mean_over_patients_leaves_out_what_has_no_score():
+    values = np.array([1.0, np.nan, 0.0, 0.0])
+    mean, low, high = scoring.mean_over_patients(values, ["a", "a", "b", "c"])
+    assert mean == pytest.approx(1 / 3) and 0 <= low <= mean <= high <= 1
+    assert np.isnan(scoring.mean_over_patients(np.array([np.nan]), ["a"])).all()
+    one = scoring.mean_over_patients(values[[0, 2]], ["a", "a"])
+    assert one == (0.5, 0.5, 0.5)  # a single person: every draw is the same
+
+
 def test_otsu_is_the_best_split():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, 1, 500), rng.normal(6, 1, 200)])

@@ -178,7 +178,7 @@ def main() -> None:
     wide = max(len(r["what"]) for r in rows)
     print(f"{'':{wide}}{'cpu':>11}{'wall':>11}")
     for r in rows:
-        print(f"{r['what']:{wide}}{r['cpu']:>11,.2f}{r['wall']:>11,.2f} {r['unit']:6}{r['how']}")
+        print(f"{r['what']:{wide}}{r['cpu']:>11,.4g}{r['wall']:>11,.4g} {r['unit']:6}{r['how']}")
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 

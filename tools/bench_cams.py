@@ -1,21 +1,23 @@
-"""Grad-CAM beside other packages: speed in one run, and memory above a loaded model (part of `make bench`).
+"""Grad-CAM beside other packages: speed in one run, memory, and how far their maps are (part of `make bench`).
 
     python tools/bench_cams.py [--rounds N]
 
-The same ResNet-18 with random weights, the same batch of 16 films of 224 px, maps at film size. The packages take turns,
-so that other work on the machine meets all of them; ratios are medians over the rounds. Memory is the growth of a fresh
-process's peak during one call, beside that of a plain forward and backward pass.
+The same ResNet-18 with random weights, the same batch of 16 films of 224 px, maps at film size. The packages take
+turns, so that other work on the machine meets all of them; ratios are medians over the rounds. Memory is the growth of
+a fresh process's peak during one call, beside that of a plain forward and backward pass.
 """
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -117,12 +119,53 @@ def heatmaps(rounds: int = 7) -> list[dict]:
     for name in (n for n in times if n in PEERS):
         ratio = [round(statistics.median(t / o for t, o in zip(theirs, mine)), 2)
                  for theirs, mine in zip(times[name], ours)]
-        rows.append({"what": f"covid_xray is faster than {name} by", "unit": "times", "how": "median of the rounds' ratios",
-                     "cpu": ratio[0], "wall": ratio[1]})
+        rows.append({"what": f"covid_xray is faster than {name} by", "unit": "times", "cpu": ratio[0], "wall": ratio[1],
+                     "how": "median of the rounds' ratios"})
+    rows += distances()
     if sys.platform != "win32":
         memory = {name: peak(name) for name in times}
         rows += [{"what": f"memory: {name}", "unit": "MB", "how": "added by one call in a fresh process",
                   "cpu": round(mb), "wall": round(mb)} for name, mb in memory.items()]
+    return rows
+
+
+def distances() -> list[dict]:
+    "How far maps of other packages are from ours after scaling each to 0..1: the largest difference of a pixel"
+    import numpy as np
+    import torch
+    from torch.nn.functional import interpolate
+    from torchvision.models import resnet18
+
+    from covid_xray.gradcam import explain
+
+    torch.manual_seed(0)
+    model, films = resnet18(weights=None).eval(), torch.rand(2, 3, 96, 96)
+
+    def scaled(maps: np.ndarray) -> np.ndarray:
+        low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
+        return (maps - low) / (high - low)
+
+    def theirs(package: str, kind: str) -> np.ndarray:
+        if package == "torchcam":
+            from torchcam import methods
+            with getattr(methods, kind)(model, "layer3") as cam:
+                small, = cam([0, 0], model(films))
+            return interpolate(small[:, None].detach(), films.shape[2:], mode="bilinear")[:, 0].numpy()
+        import pytorch_grad_cam
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+        with getattr(pytorch_grad_cam, kind)(model, [model.layer3]) as cam, redirect_stderr(io.StringIO()):  # its bars
+            return cam(films, [ClassifierOutputTarget(0)] * 2)
+
+    kinds = {("pytorch-grad-cam", "gradcam"): "GradCAM", ("pytorch-grad-cam", "gradcam++"): "GradCAMPlusPlus",
+             ("pytorch-grad-cam", "scorecam"): "ScoreCAM", ("torchcam", "gradcam"): "GradCAM",
+             ("torchcam", "gradcam++"): "GradCAMpp", ("torchcam", "scorecam"): "ScoreCAM"}
+    rows = []
+    for (package, method), kind in kinds.items():
+        if importlib.util.find_spec(PEERS[package]):
+            ours = explain(model, films, 0, method=method, layer="layer3").maps
+            far = float(abs(scaled(ours) - scaled(theirs(package, kind))).max())
+            rows.append({"what": f"{method}: distance to {package}", "unit": "of 1", "cpu": far, "wall": far,
+                         "how": "largest, maps scaled to 0..1"})
     return rows
 
 
@@ -135,7 +178,7 @@ def main() -> None:
         print(own_peak(options.peak))
         return
     for r in heatmaps(options.rounds):
-        print(f"{r['what']:52}{r['cpu']:>9.2f}{r['wall']:>9.2f} {r['unit']:6}{r['how']}")
+        print(f"{r['what']:52}{r['cpu']:>10.3g}{r['wall']:>10.3g} {r['unit']:6}{r['how']}")
 
 
 if __name__ == "__main__":
