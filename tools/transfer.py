@@ -28,7 +28,7 @@ from covid_xray.sources import cache_folder, load_table
 from covid_xray.splits import patient_folds
 
 SEEDS, SIZE_PX = range(5), 96
-PATIENTS, REAL_PERSONS, REAL_PX = (10, 30, 100, 300), (50, 150, 300), 96
+PATIENTS, REAL_PERSONS, REAL_PX = (30, 100, 300), (50, 150, 300), 96
 COMMON = {"size_px": SIZE_PX, "version": phantom.VERSION}
 
 
@@ -47,8 +47,8 @@ def run_curve(job: dict) -> list[dict]:
 
 @functools.cache
 def in_folds() -> Radiographs:
-    "Films of 120 patients of the training part, dealt into three folds"
-    films = draw_persons(simulated().part("train"), 120, 0)
+    "Films of 90 patients of the training part, dealt into three folds"
+    films = draw_persons(simulated().part("train"), 90, 0)
     films.table = patient_folds(films.table, 3, 0)
     return films
 
