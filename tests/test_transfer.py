@@ -26,8 +26,9 @@ from conftest import absent
 from covid_xray import comparison, phantom, transfer
 from covid_xray.cnn import Backbone, create_model
 from covid_xray.contrast import crop_to_lungs, preparation, standardise
-from covid_xray.data import Radiographs
+from covid_xray.data import Radiographs, read_radiograph, resize
 from covid_xray.models import Predictions, load_model, predict, save_model
+from covid_xray.run import predict_files
 from covid_xray.training import fit
 
 timm = pytest.importorskip("timm")
@@ -333,6 +334,12 @@ def test_the_real_model_answers_offline_and_says_what_it_is() -> None:
     with torch.inference_mode():
         logits = model(torch.from_numpy(made.images[:, None] / np.float32(255)))
     assert logits.shape == (len(made.images), 2) and torch.isfinite(logits).all()
+    path = phantom.teaching_table(0)["path"][0]
+    prepared = resize(standardise(read_radiograph(path)), settings["size_px"], settings["fit"])
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(prepared[None, None] / np.float32(255))).softmax(1)[0]
+    table, aside = predict_files("nih-pneumonia", [path])
+    assert not aside and table["pneumonia"][0] == pytest.approx(float(wanted[1]), abs=1e-5), "the film was not prepared"
     card = (MODELS / "nih-pneumonia" / "README.md").read_text(encoding="utf-8")
     for words in ("source is label", "size on disk", "must not be used", "doi 10.1109/CVPR.2017.369", "outside"):
         assert words in card.lower() or words in card
