@@ -28,6 +28,7 @@ __all__ = ['DISCLAIMER', 'file_facts_accuracy', 'file_facts', 'write_report', 'e
 # %% ../nbs/06b_run.ipynb #52f41101
 import covid_xray
 from .augment import Augment
+from .bundle import bundle_settings
 from .cnn import count_parameters, create_model
 from .contrast import preparation
 from .data import Radiographs, UnreadableFilm, read_radiograph, resize
@@ -146,8 +147,8 @@ def _versions() -> dict[str, str]:
             "disclaimer": DISCLAIMER}
 
 # %% ../nbs/06b_run.ipynb #edaeda2e
-def _evaluate_parts(out: Path, model: torch.nn.Module, films: Radiographs, history: History) -> None:
-    "Reports and figures for the test part and, where there is one, the outside part"
+def _evaluate_parts(out: Path, model: torch.nn.Module, films: Radiographs, history: History) -> Predictions:
+    "Reports and figures for the test part and, where there is one, the outside part; gives the validation part's"
     part_names = [name for name in ("test", "outside") if (films.table["split"] == name).any()]
     for name in part_names:
         part = films.part(name)
@@ -155,9 +156,11 @@ def _evaluate_parts(out: Path, model: torch.nn.Module, films: Radiographs, histo
         write_report(out, said, part=name, notes=_baselines(films.table, part) if name == "test" else ())
         with plt.style.context("covid_xray.course"):
             _save_figure(explanation_sheet(model, part, said), out / "figures" / f"gradcam_{name}.png")
-    predict(model, films.part("valid")).save(out / "predictions_valid.csv")
+    valid = predict(model, films.part("valid"))
+    valid.save(out / "predictions_valid.csv")
     with plt.style.context("covid_xray.course"):
         _save_figure(plot_history(history).figure, out / "figures" / "curves.png")
+    return valid
 
 # %% ../nbs/06b_run.ipynb #5699c2c2
 def _baselines(table: pd.DataFrame, test: Radiographs) -> list[str]:
@@ -213,7 +216,7 @@ def train_run(
     if history.rows:
         save_model(out, network.cpu(), settings)
     if history.stopped != "interrupted":
-        _evaluate_parts(out, network, films, history)
+        settings |= bundle_settings(films.part("train"), _evaluate_parts(out, network, films, history))
         save_model(out, network, settings | {"minutes": round((time.perf_counter() - started) / 60, 2)})
     return history
 

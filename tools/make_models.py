@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from covid_xray import phantom  # noqa: E402
 from covid_xray.augment import Augment  # noqa: E402
+from covid_xray.bundle import bundle_settings  # noqa: E402
 from covid_xray.cnn import count_parameters, create_model  # noqa: E402
 from covid_xray.data import Radiographs  # noqa: E402
 from covid_xray.intervals import metrics_table_with_intervals  # noqa: E402
@@ -101,7 +102,8 @@ def make(name: str, folder: Path, work: Path) -> None:
     settings = dict(name=name, model=ARCHITECTURE, in_channels=1, classes=list(CLASSES), size_px=SIZE_PX, fit="squash",
                     source="phantom", phantom_version=VERSION, shortcuts=SHORTCUTS[name] or {}, data_seed=SEED,
                     **RECIPE, augment=repr(Augment()), best_epoch=history.best_epoch + 1,
-                    parameters=count_parameters(network))
+                    parameters=count_parameters(network),
+                    **bundle_settings(films["train"], predict(network, films["valid"])))
     save_model(folder, network, settings)
     table = results(network, films)
     table.to_csv(folder / "metrics.csv", index=False, float_format="%.4f")
