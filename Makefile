@@ -95,6 +95,7 @@ explanations: $(STAMP)
 sweeps: $(STAMP)
 	@$(BIN)/python tools/sweeps.py
 	@$(BIN)/python tools/leaks.py
+	@$(BIN)/python tools/transfer.py
 
 claims: $(STAMP)
 	@$(BIN)/python tools/claims.py

@@ -116,7 +116,7 @@ def take(
         reason = str(error) or type(error).__name__
     return Taken(None, 0.0, [Flag("unreadable", "refuse", reason)])
 
-# %% ../nbs/09_deployment.ipynb #1725fdbe
+# %% ../nbs/09_deployment.ipynb #4ae2e038
 @dataclass
 class Result:
     "What a predictor says of one film"
@@ -131,6 +131,16 @@ class Result:
     heatmap: np.ndarray | None = None  # float32 [H, W], 0..1, where the evidence for the decision lies
     image: np.ndarray | None = None  # uint8 [H, W], as the model saw it
     notice: str = DISCLAIMER
+
+    def lines(self) -> list[str]:  # a few lines of text
+        "The result for a terminal"
+        flags = [f"{flag.severity}: {flag.name}: {flag.why}" for flag in self.flags]
+        if self.refused:
+            return ["refused", *flags]
+        chances = ", ".join(f"{name} {value:.3f}" for name, value in self.probabilities.items())
+        known = {name: self.operating_point.get(f"{name}_predictive_value") for name in ("positive", "negative")}
+        values = [f"{name} predictive value {value:.3f}" for name, value in known.items() if value is not None]
+        return [f"{self.decision} ({chances})", *values, self.uncertainty, *flags]
 
     def to_dict(self) -> dict[str, Any]:  # ready for JSON, without pictures, path or patient
         "What may be kept or sent"

@@ -26,8 +26,9 @@ from conftest import absent
 from covid_xray import comparison, phantom, transfer
 from covid_xray.cnn import Backbone, create_model
 from covid_xray.contrast import crop_to_lungs, preparation, standardise
-from covid_xray.data import Radiographs
+from covid_xray.data import Radiographs, read_radiograph, resize
 from covid_xray.models import Predictions, load_model, predict, save_model
+from covid_xray.run import predict_files
 from covid_xray.training import fit
 
 timm = pytest.importorskip("timm")
@@ -196,7 +197,7 @@ def test_the_first_step_of_each_group_is_its_share_of_the_rate(films: Radiograph
     before = [[p.detach().clone() for p in group["params"]] for group in groups]
     fit(network, films, films, epochs=1, batch_size=len(films), learning_rate=1e-3, weight_decay=0.0, progress=False,
         parameter_groups=groups)
-    steps = [float(torch.cat([(p - q).abs().flatten() for p, q in zip(group["params"], old)]).median())
+    steps = [float(torch.cat([(p.detach() - q).abs().flatten() for p, q in zip(group["params"], old)]).median())
              for group, old in zip(groups, before)]
     assert [step / steps[-1] for step in steps] == pytest.approx([0.5**k for k in range(len(steps))][::-1], rel=0.02)
     assert groups[-1]["scale"] == 1 and len(groups) == len(transfer.layer_groups(network))
@@ -333,10 +334,28 @@ def test_the_real_model_answers_offline_and_says_what_it_is() -> None:
     with torch.inference_mode():
         logits = model(torch.from_numpy(made.images[:, None] / np.float32(255)))
     assert logits.shape == (len(made.images), 2) and torch.isfinite(logits).all()
+    path = phantom.teaching_table(0)["path"][0]
+    prepared = resize(standardise(read_radiograph(path)), settings["size_px"], settings["fit"])
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(prepared[None, None] / np.float32(255))).softmax(1)[0]
+    table, aside = predict_files("nih-pneumonia", [path])
+    assert not aside and table["pneumonia"][0] == pytest.approx(float(wanted[1]), abs=1e-5), "the film was not prepared"
     card = (MODELS / "nih-pneumonia" / "README.md").read_text(encoding="utf-8")
     for words in ("source is label", "size on disk", "must not be used", "doi 10.1109/CVPR.2017.369", "outside"):
         assert words in card.lower() or words in card
     assert all(text.startswith("NIH ChestX-ray14") for text in settings["learnt"]["license"])
+
+
+def test_without_films_the_real_model_is_skipped_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    import make_models
+
+    monkeypatch.delenv("COVID_XRAY_DATA", raising=False)
+    make_models.make_real(tmp_path / "nih-pneumonia", tmp_path / "work")
+    assert "skipped, it needs real films: set COVID_XRAY_DATA" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    make_models.make_real(MODELS / "nih-pneumonia", tmp_path / "work")
+    assert capsys.readouterr().out.count("\n") == 1, "the shipped model is of the recipe in the tool"
 
 
 def test_the_card_s_outside_figures_come_out_again(real_data: Path) -> None:

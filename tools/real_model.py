@@ -23,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from covid_xray.augment import Augment  # noqa: E402
+from covid_xray.bundle import operating_point, prediction_sets, training_facts  # noqa: E402
 from covid_xray.cnn import count_parameters  # noqa: E402
 from covid_xray.contrast import preparation  # noqa: E402
 from covid_xray.data import Radiographs  # noqa: E402
@@ -253,6 +254,9 @@ def make(data: Path, folder: Path, work: Path) -> None:
                 "source": "NIH ChestX-ray14, DarkCovidNet's choice", "parameters": count_parameters(network),
                 "calibration": [slope, offset], "learnt": facts(nih, usable), "covid_trial": trial,
                 "hannover_called_abnormal": recall}
+    inside = predictions(slope * score + offset, nih, usable)  # nobody's own head: out of fold
+    settings |= {"temperature": 1.0, "operating_point": operating_point(inside, "pneumonia"),
+                 "prediction_sets": prediction_sets(inside), "facts": training_facts(nih.select(usable), inside)}
     save_model(folder, network.half(), settings)
     table.to_csv(folder / "metrics.csv", index=False, float_format="%.4f")
     (folder / "README.md").write_text(card(settings, table), encoding="utf-8")

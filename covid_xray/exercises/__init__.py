@@ -18,7 +18,7 @@ import pandas as pd
 
 __all__ = ["Exercise", "check", "exercises", "progress"]
 
-_CHAPTERS = (1, "1b", 2, 3, 4, "4b", 5, 6, 7, 8)
+_CHAPTERS = (1, "1b", 2, 3, 4, "4b", 5, 6, 7, 8, 9)
 
 
 @dataclass(frozen=True)
