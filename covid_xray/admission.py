@@ -283,7 +283,7 @@ def _plain_flags(found: Mapping[str, Any], colour: float) -> list[Flag]:
         return [Flag("noise", "refuse", "greys jump from pixel to pixel, as in noise, print or a pattern")]
     return []
 
-# %% ../nbs/09_admission.ipynb #b6b67937
+# %% ../nbs/09_admission.ipynb #566cce59
 def admit(
     image: np.ndarray,  # uint8 [H, W], as read
     colour: float = 0.0,  # see `colourfulness`
@@ -301,7 +301,7 @@ def admit(
     if found["pose"] == "inverted":
         flags.append(Flag("inverted", "refuse", "it fits a chest film only with black and white exchanged: invert it"))
     elif found["pose"] != "upright":
-        flags.append(Flag("turned", "refuse", f"it fits a chest film only {found['pose']} degrees to the left: turn it"))
+        flags.append(Flag("turned", "refuse", f"it fits a chest film only {found['pose']} degrees to the left"))
     elif found["part"] > gate.limits["part"]:
         flags.append(Flag("part of a film", "refuse", "it looks like a part of a chest film: send the whole film"))
     elif found["lateral"] > gate.limits["lateral"]:

@@ -432,7 +432,8 @@ def test_nobody_is_named_in_what_goes_out(predictor, films):
     from covid_xray.dicom import film_as_dicom, secondary_capture, structured_report, to_bytes
 
     who = {"PatientName": "Doe^Jane", "PatientID": "MRN4711", "PatientBirthDate": "19500101",
-           "AccessionNumber": "ACC99", "InstitutionName": "St Elsewhere", "ReferringPhysicianName": "House^G", "ViewPosition": "PA",
+           "AccessionNumber": "ACC99", "InstitutionName": "St Elsewhere", "ReferringPhysicianName": "House^G",
+           "ViewPosition": "PA",
            "BurnedInAnnotation": "YES"}
     source = film_as_dicom(films[0], **who)
     result = predictor.predict(source, explain=True)

@@ -184,8 +184,8 @@ def _judge_fuse(answer: Any) -> str | None:
         ("divide by the chance of this result, ill or not.", lambda f, r, a, b: f * (a if r else 1 - a)),
         ("sensitivity is about the ill, specificity about the others: one of them is in the wrong place.",
          lambda f, r, a, b: right(f, r, b, a)),
-    ], "ill: film * P(result | ill); well: (1 - film) * P(result | well); return ill / (ill + well). 0.9 with a negative "
-       "PCR: 0.65.")
+    ], "ill: film * P(result | ill); well: (1 - film) * P(result | well); return ill / (ill + well). 0.9 with a "
+       "negative PCR: 0.65.")
 
 
 EXERCISES = (
