@@ -79,6 +79,7 @@ results: $(STAMP)
 sweeps: $(STAMP)
 	@$(BIN)/python tools/sweeps.py
 	@$(BIN)/python tools/leaks.py
+	@$(BIN)/python tools/transfer.py
 
 .PHONY: gate
 gate: $(STAMP)
