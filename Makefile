@@ -39,6 +39,7 @@ help:
 	@echo "make explanations the checks of chapter 6 over five seeds; with COVID_XRAY_DATA also real films against boxes and lung masks"
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make claims       what chapters 4, 4a and 4c claim, over five seeds; computes only what is missing (20 minutes from nothing)"
+	@echo "make gate         fit the input gate and measure it on real films (COVID_XRAY_DATA; two minutes)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      the same, and store the outputs, clean"
@@ -78,6 +79,7 @@ outputs: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python tools/bench.py $(BENCH_ARGS)
+	@$(BIN)/python tools/bench_deployment.py
 
 models: $(STAMP)
 	@$(BIN)/python tools/make_models.py
@@ -99,6 +101,10 @@ sweeps: $(STAMP)
 
 claims: $(STAMP)
 	@$(BIN)/python tools/claims.py
+.PHONY: gate
+gate: $(STAMP)
+	@test -f "$(COVID_XRAY_DATA)/manifest.csv" || { echo "gate needs real films: set COVID_XRAY_DATA to a folder with manifest.csv" >&2; exit 1; }
+	@$(BIN)/python tools/gate.py --data "$(COVID_XRAY_DATA)"
 
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
