@@ -306,7 +306,7 @@ def _log_requests_only() -> None:
     log.setLevel(logging.INFO)
     log.propagate = False
 
-
+# %% ../nbs/09b_service.ipynb #a99dff9f
 def serve(
     model: str | Path = "phantom",  # see `Predictor.load`
     *,

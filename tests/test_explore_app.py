@@ -1,4 +1,4 @@
-"""The web app: what it says held against predictor and arithmetic, and the whole used by several people in a browser."""
+"""The web app: what it says held against predictor and arithmetic, and the whole used by several people at once."""
 from __future__ import annotations
 
 import base64
