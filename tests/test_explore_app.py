@@ -1,4 +1,4 @@
-"""The web app: what it says held against the predictor and against arithmetic, and used by several people in a browser."""
+"""The web app: what it says held against predictor and arithmetic, and the whole used by several people at once."""
 from __future__ import annotations
 
 import base64
@@ -239,7 +239,7 @@ def check_what_is_no_film(page, films, tmp_path: Path) -> None:
 
 
 def check_sliders_and_report(page, content: bytes) -> None:
-    "The prevalence slider changes the meaning of an answer, the threshold slider its measured ground; both are reported"
+    "Prevalence changes what an answer means, the threshold what is known of it; the report says both"
     result = app.look(Predictor.load("phantom"), content)
     own = round(result.operating_point["threshold"], 2)
     handles = page.locator(".noUi-handle")

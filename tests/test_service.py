@@ -229,8 +229,8 @@ def test_size_is_what_arrives_not_what_is_announced(predictor) -> None:
         for answer in (announced, unannounced, form):
             assert answer.status_code == 413 and "0.2 MB" in answer.json()["detail"]
         assert counts(address)["too_large"] == 3
-        lies = raw(address, b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nConnection: close\r\n\r\n",
-                   bytes(400))
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+        lies = raw(address, head, bytes(400))
         assert b"415" in lies.split(b"\r\n")[0], "only five bytes belong to the request"
 
 
@@ -403,7 +403,8 @@ def test_the_command_serves_this_machine_alone_and_its_log_names_nobody(served, 
 
 
 def test_a_model_that_is_not_there_is_one_line() -> None:
-    done = subprocess.run([sys.executable, "-m", "covid_xray", "serve", "no-such-model"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "covid_xray", "serve", "no-such-model"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "no-such-model" in done.stderr and done.stderr.count("\n") == 1
 
 

@@ -35,7 +35,8 @@ def main() -> int:
         sys.exit(f"port {options.port} is taken: close what uses it, or take another: make app PORT={options.port + 1}")
     further = ["--no-browser"] if options.no_browser else []
     try:
-        return subprocess.call([*command(options.port, options.ip, options.users), *further], cwd=ROOT, env={**os.environ, **ENVIRONMENT})
+        words = [*command(options.port, options.ip, options.users), *further]
+        return subprocess.call(words, cwd=ROOT, env={**os.environ, **ENVIRONMENT})
     except KeyboardInterrupt:
         return 0
 

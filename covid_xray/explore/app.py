@@ -1,7 +1,7 @@
 """The web app: a film in; probabilities, decision, heatmap and doubts out. `make app` shows it under Voila.
 
-In a notebook: `from covid_xray.explore.app import panel; panel()`. Its text twin is `describe(content)`. What is uploaded
-stays in memory until the next film, and is written nowhere.
+In a notebook: `from covid_xray.explore.app import panel; panel()`. Its text twin is `describe(content)`. What is
+uploaded stays in memory until the next film, and is written nowhere.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NO_FILM = "not a chest film"
 STYLE = """<style>
 .cx-bar {background: #e8e8e8; height: 1em; width: 12em; max-width: 45vw} .cx-bar div {background: #4477aa; height: 1em}
 .cx td {padding: 0 .6em .2em 0; text-align: left} .cx p {line-height: 1.4; margin: .4em 0; max-width: 40em}
-.cx .no {border-left: 4px solid #aa3377; padding-left: .6em} .cx .mind {border-left: 4px solid #ccbb44; padding-left: .6em}
+.cx .no, .cx .mind {border-left: 4px solid #aa3377; padding-left: .6em} .cx .mind {border-color: #ccbb44}
 .cx img {width: 100%; max-width: 420px; background: black} .cx a {text-decoration: underline}
 </style>"""
 # Beyond the server's own limit a browser loses its connection without a word; so a page asks before it sends.
@@ -98,16 +98,17 @@ def _point_sentences(point: Mapping[str, Any], threshold: float, prevalence: flo
     if "threshold" not in point:
         return ["No operating point was measured for this model: the largest probability decides."]
     if abs(threshold - point["threshold"]) > 0.0051:  # half a step of the slider
-        return [f"From {threshold:.2f} on it is called {label}. What this threshold finds and misses was never measured; "
-                f"the model's own is {point['threshold']:.2f}."]
+        return [f"From {threshold:.2f} on it is called {label}. What this threshold finds and misses was never "
+                f"measured; the model's own is {point['threshold']:.2f}."]
     shares = point["sensitivity"]["value"], point["specificity"]["value"]
     positive, negative = predictive_values(*shares, prevalence)
     sick = 1000 * prevalence
     return [f"Operating point: {label} from {point['threshold']:.2f} on. On the model's own validation films it finds "
-            f"{_share(point['sensitivity'])} of {label}, and leaves {_share(point['specificity'])} of the others alone.",
+            f"{_share(point['sensitivity'])} of {label}, and leaves {_share(point['specificity'])} of the others "
+            "alone.",
             f"Where {sick:.0f} of 1,000 people have it, it calls {sick * shares[0]:.0f} of them rightly and "
-            f"{(1000 - sick) * (1 - shares[1]):.0f} others wrongly. So \"{label}\" is right {positive:.0%} of the times that "
-            f"it is said, and \"not {label}\" {negative:.1%} of the times."]
+            f'{(1000 - sick) * (1 - shares[1]):.0f} others wrongly. So "{label}" is right {positive:.0%} of the times '
+            f'that it is said, and "not {label}" {negative:.1%} of the times.']
 
 
 def sentences(
@@ -162,8 +163,9 @@ def _alt(result: Result, strength: float) -> str:
 
 def _bars(result: Result) -> str:
     "Probabilities as bars and numbers"
-    rows = "".join(f'<tr><td>{html.escape(name)}</td><td><div class="cx-bar"><div style="width:{value:.1%}"></div></div>'
-                   f"</td><td>{value:.1%}</td></tr>" for name, value in (result.probabilities or {}).items())
+    bar = '<div class="cx-bar"><div style="width:{:.1%}"></div></div>'
+    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{bar.format(value)}</td><td>{value:.1%}</td></tr>"
+                   for name, value in (result.probabilities or {}).items())
     return f"<table>{rows}</table>" if rows else ""
 
 
@@ -185,9 +187,10 @@ def report(
     "A page to keep: picture, numbers, doubts and the notice; no name, no date, no path"
     body = _picture(result, strength, _alt(result, strength)) + _words(result, threshold, prevalence)
     warning = "Names that are burnt into the picture are still in it: look before you pass this on."
-    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>covid_xray: one film</title>{STYLE}</head>'
-            f'<body class="cx"><h1>One film</h1><p><b>{DISCLAIMER}</b></p><p>Model: {html.escape(Path(model).name)}.</p>'
-            f"{body}<p>{warning}</p><p><b>{DISCLAIMER}</b></p></body></html>")
+    head = f'<head><meta charset="utf-8"><title>covid_xray: one film</title>{STYLE}</head>'
+    notice, named = f"<p><b>{DISCLAIMER}</b></p>", f"<p>Model: {html.escape(Path(model).name)}.</p>"
+    return (f'<!doctype html><html lang="en">{head}<body class="cx"><h1>One film</h1>{notice}{named}{body}'
+            f"<p>{warning}</p>{notice}</body></html>")
 
 
 def uploaded(
