@@ -201,8 +201,10 @@ def test_a_consolidated_lobe_shows_its_bronchi():
     chest = phantom_anatomy.build_anatomy(phantom_anatomy.draw_traits(rng, "M", 60), pose, "PA", 128, rng)
     seen = 0
     for seed in range(6):
-        with_, without = (phantom_findings.pneumonia_pattern(replace(chest, tree=tree), 0.8, np.random.default_rng(seed))
-                          for tree in (chest.tree, []))
+        chests = (replace(chest, tree=tree) for tree in (chest.tree, []))
+        with_, without = (
+            phantom_findings.pneumonia_pattern(c, 0.8, np.random.default_rng(seed)) for c in chests
+        )
         assert (with_ <= without).all()
         seen += (with_ < 0.8 * without).sum() > 50
     assert 2 <= seen < 6  # the rest is bronchopneumonia, which has none

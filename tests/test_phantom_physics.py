@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.interpolate import BSpline
+from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
 
 from covid_xray import phantom_physics as physics
@@ -82,6 +84,55 @@ def test_blurs_keep_the_mean_of_an_even_film_and_lower_the_variance():
     assert physics.small_blur(even, 0.8) == pytest.approx(7, rel=1e-5) and physics.wide_blur(
         even, {0.1: 1.0}
     ) == pytest.approx(7, rel=1e-5)
+
+
+@pytest.mark.parametrize("sigma_px", [0.4, 0.8, 1.7])
+def test_the_small_blur_is_scipy_s_gaussian(sigma_px):
+    film = np.random.default_rng(1).uniform(0, 9, (40, 50)).astype(np.float32)
+    radius = max(1, int(np.ceil(2.5 * sigma_px)))
+    expected = gaussian_filter(film.astype(float), sigma_px, mode="nearest", radius=radius)
+    assert physics.small_blur(film, sigma_px) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_wide_blur_of_a_dot_has_the_asked_width():
+    film = np.zeros((160, 160), np.float32)
+    film[77:83, 77:83] = 1
+    blurred = physics.wide_blur(film, {0.1: 1.0}).astype(float)
+    place = np.arange(160) - 79.5
+    width = np.sqrt((blurred.sum(0) * place**2).sum() / blurred.sum())
+    assert width == pytest.approx(16, rel=0.12) and blurred.sum() == pytest.approx(36, rel=0.05)
+
+
+def test_spread_is_scipy_s_cubic_b_spline():
+    lattice = np.random.default_rng(2).standard_normal((9, 9)).astype(np.float32)
+    bell = BSpline.basis_element([-2, -1, 0, 1, 2], extrapolate=False)
+    position = (np.arange(50) + 0.5) / 50 * 6 + 1
+    weights = np.nan_to_num(bell(position[:, None] - np.arange(9)))
+    assert physics.spread(lattice, 50) == pytest.approx(weights @ lattice @ weights.T, abs=1e-5)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.16, 0.35])
+def test_behind_an_even_slab_scatter_adds_its_share(scatter):
+    "Primary e^-m and once-scattered s m e^-m, so the signal is m - ln(1 + s m)"
+    signal = physics.expose(
+        np.full((64, 64), 2.5, np.float32), pixel_mm=2, rng=np.random.default_rng(0), scatter=scatter, dose_ugy=50
+    )
+    assert signal.mean() == pytest.approx(2.5 - np.log(1 + 2.5 * scatter), abs=1e-3)
+
+
+def test_twice_the_dose_halves_the_variance():
+    def variance(dose_ugy):
+        slab = np.full((128, 128), 2.0, np.float32)
+        return physics.expose(slab, pixel_mm=1, rng=np.random.default_rng(3), scatter=0, dose_ugy=dose_ugy).var()
+
+    assert variance(0.5) / variance(1.0) == pytest.approx(2, rel=0.02)
+    by_hand = 1 / (physics.QUANTA_PER_MM2_PER_UGY * 1.0)  # of the logarithm of a Poisson count: 1 / mean
+    assert variance(1.0) == pytest.approx(by_hand, rel=0.05)
+
+
+def test_clouds_have_the_promised_mean_and_spread():
+    clouds = [shapes.fractal(np.random.default_rng(k).standard_normal((96, 96), dtype=np.float32), 96) for k in range(8)]
+    assert abs(np.mean(clouds)) < 0.1 and np.std(clouds) == pytest.approx(1, abs=0.12)
 
 
 def test_develop_is_bright_where_dense():
