@@ -131,7 +131,8 @@ def test_twice_the_dose_halves_the_variance():
 
 
 def test_clouds_have_the_promised_mean_and_spread():
-    clouds = [shapes.fractal(np.random.default_rng(k).standard_normal((96, 96), dtype=np.float32), 96) for k in range(8)]
+    lattices = (np.random.default_rng(k).standard_normal((96, 96), dtype=np.float32) for k in range(8))
+    clouds = [shapes.fractal(lattice, 96) for lattice in lattices]
     assert abs(np.mean(clouds)) < 0.1 and np.std(clouds) == pytest.approx(1, abs=0.12)
 
 
