@@ -82,6 +82,7 @@ results: $(STAMP)
 sweeps: $(STAMP)
 	@$(BIN)/python tools/sweeps.py
 	@$(BIN)/python tools/leaks.py
+	@$(BIN)/python tools/transfer.py
 
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }

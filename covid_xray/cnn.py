@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['MODELS', 'convolve2d', 'receptive_field', 'convolution_block', 'PlainCNN', 'ResidualBlock', 'ResidualCNN',
-           'leaky_convolution', 'DarkCovidNet', 'create_model', 'count_parameters', 'count_multiply_adds']
+__all__ = ['MODELS', 'LIBRARIES', 'convolve2d', 'receptive_field', 'convolution_block', 'PlainCNN', 'ResidualBlock',
+           'ResidualCNN', 'leaky_convolution', 'DarkCovidNet', 'Backbone', 'FirstStages', 'create_model',
+           'count_parameters', 'count_multiply_adds']
 
 # %% ../nbs/03_cnn.ipynb #70f37c7f
 def convolve2d(
@@ -185,19 +186,110 @@ class DarkCovidNet(nn.Module):
     ) -> Tensor:  # logits float [B, n_classes]
         return self.head(self.features(images))
 
+# %% ../nbs/03_cnn.ipynb #40dbcfb1
+class Backbone(nn.Module):
+    """A network of timm or torchvision for films: its first convolution sees the film and a plane of ones.
+
+    In training, batch normalisation whose weights are frozen stays as in evaluation: its statistics are frozen, too.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,  # logits [B, n_classes] from pictures [B, C, H, W] of any number of channels
+        in_channels: int = 1,  # channels of the film; its first convolution is remade for these and the plane of ones
+    ):
+        super().__init__()
+        self.network = network
+        first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+        first.in_channels = in_channels + 1
+        first.weight = nn.Parameter(first.weight.new_empty(len(first.weight), in_channels + 1, *first.kernel_size))
+        first.reset_parameters()
+
+    def forward(
+        self,
+        images: Tensor,  # float [B, in_channels, H, W], values 0..1
+    ) -> Tensor:  # logits float [B, n_classes]
+        return self.network(torch.cat([images, torch.ones_like(images[:, :1])], dim=1))
+
+    def train(
+        self,
+        mode: bool = True,  # training or evaluation
+    ) -> Backbone:  # itself
+        "Set the mode of all layers but frozen batch normalisation"
+        super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d) and not layer.weight.requires_grad:
+                layer.eval()
+        return self
+
+# %% ../nbs/03_cnn.ipynb #800eea72
+class FirstStages(nn.Module):
+    "The first stages of a network of timm, the average over all places, dropout, fully connected"
+
+    def __init__(
+        self,
+        features: nn.Module,  # made by timm with `features_only`, one stage asked for
+        n_classes: int,  # how many logits come out
+        dropout: float = 0.2,  # share of the averages silenced in training
+    ):
+        super().__init__()
+        self.features = features
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout),
+                                  nn.Linear(features.feature_info.channels()[-1], n_classes))
+
+    def forward(
+        self,
+        pictures: Tensor,  # float [B, C, H, W]
+    ) -> Tensor:  # logits float [B, n_classes]
+        return self.head(self.features(pictures)[-1])
+
+# %% ../nbs/03_cnn.ipynb #597e0032
+def _of_timm(name: str, n_classes: int) -> nn.Module:
+    "An architecture of timm, untrained, or its first stages"
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'timm:{name} needs timm: pip install "covid_xray[pretrained]"') from error
+    name, _, last = name.partition("@")
+    try:
+        if last:
+            return FirstStages(timm.create_model(name, features_only=True, out_indices=(int(last),),
+                                                  feature_cls="getter"), n_classes)
+        return timm.create_model(name, num_classes=n_classes)
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        raise ValueError(f"timm has no {name}{f' with a stage {last}' if last else ''} ({error}): "
+                         "timm.list_models() names its networks") from error
+
+
+def _of_torchvision(name: str, n_classes: int) -> nn.Module:
+    "An architecture of torchvision, untrained"
+    from torchvision.models import get_model
+
+    try:
+        return get_model(name, weights=None, num_classes=n_classes)
+    except ValueError as error:
+        raise ValueError(f"torchvision has no {name}: torchvision.models.list_models() names its networks") from error
+
 # %% ../nbs/03_cnn.ipynb #936eb653
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "plain": PlainCNN, "residual": ResidualCNN, "darkcovidnet": DarkCovidNet}
+LIBRARIES: dict[str, Callable[[str, int], nn.Module]] = {"timm": _of_timm, "torchvision": _of_torchvision}
 
 
 def create_model(
-    name: str = "plain",  # one of MODELS
+    name: str = "plain",  # one of MODELS, "timm:NAME", "timm:NAME@LAST_STAGE" or "torchvision:NAME"
     in_channels: int = 1,  # channels of the film
     n_classes: int = 3,  # how many logits come out
 ) -> nn.Module:  # takes images float [B, in_channels, H, W] in 0..1, gives logits float [B, n_classes]
-    "Build a network by name, with fresh random weights; raises ValueError for an unknown name"
+    """Build a network by name, with fresh random weights.
+
+    Raises ValueError for an unknown name, ModuleNotFoundError naming the extra where timm is missing.
+    """
+    library, _, architecture = name.partition(":")
+    if architecture and library in LIBRARIES:
+        return Backbone(LIBRARIES[library](architecture, n_classes), in_channels)
     if name not in MODELS:
-        raise ValueError(f"no model is called {name!r}: choose one of {', '.join(MODELS)}")
+        raise ValueError(f"no model is called {name!r}: choose one of {', '.join(MODELS)}, timm:NAME, torchvision:NAME")
     return MODELS[name](in_channels, n_classes)
 
 

@@ -5,6 +5,8 @@
 # %% ../nbs/01b_contrast.ipynb #60b9f446
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 # %% auto #0
-__all__ = ['GRID_PX', 'histogram', 'standardise', 'equalise', 'clahe', 'Box', 'lung_box', 'crop_to_lungs']
+__all__ = ['GRID_PX', 'STEPS', 'histogram', 'standardise', 'equalise', 'clahe', 'Box', 'lung_box', 'crop_to_lungs', 'preparation']
 
 # %% ../nbs/01b_contrast.ipynb #e40244f1
 def _checked(image: np.ndarray) -> np.ndarray:
@@ -165,3 +167,27 @@ def crop_to_lungs(
 ) -> np.ndarray:  # uint8 [h, w], a copy, smaller than the film
     "Cut a film to the box around both lungs and a margin; raises ValueError as `lung_box`, or for a negative margin"
     return image[lung_box(image).widened(margin, image.shape).inside].copy()
+
+# %% ../nbs/01b_contrast.ipynb #bc5ba9fd
+STEPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    step.__name__: step for step in (standardise, equalise, clahe, crop_to_lungs)}
+
+
+def _in_turn(image: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    "One step after the other; a film on which one raises ValueError goes on without it"
+    for name in names:
+        try:
+            image = STEPS[name](image)
+        except ValueError:
+            continue
+    return image
+
+
+def preparation(
+    names: Sequence[str],  # of STEPS, in this order
+) -> Callable[[np.ndarray], np.ndarray] | None:  # uint8 [H, W] to uint8 [h, w], for `Radiographs(prepare=...)`
+    "The steps that a model's settings name, as one function; None where they name none. Raises ValueError"
+    unknown = [name for name in names if name not in STEPS]
+    if unknown:
+        raise ValueError(f"no step is called {unknown[0]!r}: choose from {', '.join(STEPS)}")
+    return partial(_in_turn, names=tuple(names)) if names else None

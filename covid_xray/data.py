@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 # %% auto #0
-__all__ = ['MIN_SIDE_PX', 'MAX_PIXELS', 'DECODER_VERSION', 'UnreadableFilm', 'read_radiograph', 'resize', 'Radiographs',
-           'check_disjoint', 'patient_folds', 'split_by_patient']
+__all__ = ['MIN_SIDE_PX', 'MAX_PIXELS', 'DECODER_VERSION', 'UnreadableFilm', 'to_grey', 'open_dicom', 'read_radiograph', 'resize',
+           'Radiographs', 'check_disjoint', 'patient_folds', 'split_by_patient']
 
 # %% ../nbs/01_data.ipynb #795ef3ad
 _all_ = ["check_disjoint", "patient_folds", "split_by_patient"]  # splitting belongs to the data: found here too
@@ -61,7 +61,9 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
     return np.round((values - low) * (255 / (high - low))).astype(np.uint8)
 
 # %% ../nbs/01_data.ipynb #d817545f
-def _to_grey(picture: Image.Image) -> np.ndarray:  # uint8 [H, W]
+def to_grey(
+    picture: Image.Image,  # of any mode
+) -> np.ndarray:  # uint8 [H, W]
     "One grey value a pixel, whatever the picture's mode"
     if picture.mode.startswith(("I", "F")):
         return _to_uint8(np.asarray(picture))
@@ -86,7 +88,7 @@ def _decode_picture(content: bytes) -> np.ndarray:  # uint8 [H, W]
         raise ValueError(f"declares {width} x {height} pixels; at most {MAX_PIXELS:,} are read")
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         raise ValueError(f"holds {picture.n_frames} frames; a radiograph is one")
-    return _to_grey(ImageOps.exif_transpose(picture))
+    return to_grey(ImageOps.exif_transpose(picture))
 
 # %% ../nbs/01_data.ipynb #4106c9ac
 def _decode_dicom(dataset: Dataset) -> np.ndarray:  # uint8 [H, W]
@@ -103,7 +105,9 @@ def _decode_dicom(dataset: Dataset) -> np.ndarray:  # uint8 [H, W]
     return 255 - shown if photometric == "MONOCHROME1" else shown
 
 # %% ../nbs/01_data.ipynb #b56fc6d8
-def _open_dicom(content: bytes) -> Dataset:
+def open_dicom(
+    content: bytes,  # a file's content
+) -> Dataset:  # parsed, pixels not yet decoded
     "Parse a DICOM file; raises ImportError where pydicom is missing, ValueError where the file is no DICOM"
     try:
         import pydicom
@@ -146,7 +150,7 @@ def _decode(content: bytes | Dataset) -> np.ndarray:
     if not content:
         raise ValueError("the file is empty")
     if content[128:132] == b"DICM":
-        return _decode_dicom(_open_dicom(content))
+        return _decode_dicom(open_dicom(content))
     return _decode_picture(content)
 
 # %% ../nbs/01_data.ipynb #34674d55

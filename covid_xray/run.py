@@ -28,7 +28,9 @@ __all__ = ['DISCLAIMER', 'file_facts_accuracy', 'file_facts', 'write_report', 'e
 # %% ../nbs/06b_run.ipynb #52f41101
 import covid_xray
 from .augment import Augment
+from .bundle import bundle_settings
 from .cnn import count_parameters, create_model
+from .contrast import preparation
 from .data import Radiographs, UnreadableFilm, read_radiograph, resize
 from .decisions import report
 from .gradcam import explain, plot_explanations
@@ -145,8 +147,8 @@ def _versions() -> dict[str, str]:
             "disclaimer": DISCLAIMER}
 
 # %% ../nbs/06b_run.ipynb #edaeda2e
-def _evaluate_parts(out: Path, model: torch.nn.Module, films: Radiographs, history: History) -> None:
-    "Reports and figures for the test part and, where there is one, the outside part"
+def _evaluate_parts(out: Path, model: torch.nn.Module, films: Radiographs, history: History) -> Predictions:
+    "Reports and figures for the test part and, where there is one, the outside part; gives the validation part's"
     part_names = [name for name in ("test", "outside") if (films.table["split"] == name).any()]
     for name in part_names:
         part = films.part(name)
@@ -154,9 +156,11 @@ def _evaluate_parts(out: Path, model: torch.nn.Module, films: Radiographs, histo
         write_report(out, said, part=name, notes=_baselines(films.table, part) if name == "test" else ())
         with plt.style.context("covid_xray.course"):
             _save_figure(explanation_sheet(model, part, said), out / "figures" / f"gradcam_{name}.png")
-    predict(model, films.part("valid")).save(out / "predictions_valid.csv")
+    valid = predict(model, films.part("valid"))
+    valid.save(out / "predictions_valid.csv")
     with plt.style.context("covid_xray.course"):
         _save_figure(plot_history(history).figure, out / "figures" / "curves.png")
+    return valid
 
 # %% ../nbs/06b_run.ipynb #5699c2c2
 def _baselines(table: pd.DataFrame, test: Radiographs) -> list[str]:
@@ -212,7 +216,7 @@ def train_run(
     if history.rows:
         save_model(out, network.cpu(), settings)
     if history.stopped != "interrupted":
-        _evaluate_parts(out, network, films, history)
+        settings |= bundle_settings(films.part("train"), _evaluate_parts(out, network, films, history))
         save_model(out, network, settings | {"minutes": round((time.perf_counter() - started) / 60, 2)})
     return history
 
@@ -238,7 +242,8 @@ def evaluate_run(
     if known.all():
         raise ValueError(f"the model knows every person in {table.attrs.get('source')}: nobody is left to test on")
     films = Radiographs(table[~known].reset_index(drop=True), settings["size_px"], cache_folder() / "decoded",
-                        classes=names, fit=settings["fit"], progress=progress)
+                        classes=names, fit=settings["fit"], prepare=preparation(settings.get("prepare", ())),
+                        progress=progress)
     said = predict(model, films)
     name = Path(str(table.attrs.get("source"))).name
     notes = [f"{int(known.sum())} films were left out: the model has learnt from their person or a copy.",
@@ -248,13 +253,15 @@ def evaluate_run(
 # %% ../nbs/06b_run.ipynb #c579e0cf
 def read_films(
     paths: Sequence[str | Path],  # files
-    settings: dict[str, Any],  # of the model: size_px and fit
+    settings: dict[str, Any],  # of the model: size_px, fit, and prepare where it has that
 ) -> tuple[torch.Tensor, list[str], dict[str, str]]:  # images float32 [N,1,H,W], the paths read, and path -> reason
     "Read files as a model takes them; what can't be read is set aside with its reason"
     images, read, aside = [], [], {}
+    step = preparation(settings.get("prepare", ()))
     for path in map(str, paths):
         try:
-            images.append(resize(read_radiograph(path), settings["size_px"], settings["fit"]))
+            image = read_radiograph(path)
+            images.append(resize(image if step is None else step(image), settings["size_px"], settings["fit"]))
             read.append(path)
         except FileNotFoundError:
             aside[path] = "no such file"

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,10 +215,11 @@ class _Loop:
     metrics: Mapping[str, Metric]
     folder: Path | None
     progress: bool
+    parameter_groups: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         self.accelerator = _make_accelerator(self.settings["precision"])
-        plain = torch.optim.AdamW(self.model.parameters(), lr=self.settings["learning_rate"],
+        plain = torch.optim.AdamW(self.parameter_groups or self.model.parameters(), lr=self.settings["learning_rate"],
                                   weight_decay=self.settings["weight_decay"])
         self.history, self.best = History(), self.weights()
         self.prepared, self.optimiser = self.accelerator.prepare(self.model, plain)
@@ -265,7 +266,7 @@ class _Loop:
                                          "lower the learning rate; the best weights so far are kept")
             self.accelerator.backward(loss * self.accelerator.num_processes)  # it averages over them; we have divided
             for group in self.optimiser.param_groups:
-                group["lr"] = self.learning_rate(epoch * len(batches) + number)
+                group["lr"] = group.get("scale", 1.0) * self.learning_rate(epoch * len(batches) + number)
             self.optimiser.step()
             self.optimiser.zero_grad()
             shown = float(self.accelerator.reduce(loss.detach(), "sum"))
@@ -285,7 +286,7 @@ class _Loop:
         torch.manual_seed(self.settings["seed"] * 100_003 + epoch)  # dropout: the same for a run resumed here
         row = {"epoch": epoch, "train_loss": self.train_epoch(epoch, bar)}
         row |= _validate(self.model, self.valid, self.metrics)
-        row["learning_rate"], row["seconds"] = self.optimiser.param_groups[0]["lr"], time.perf_counter() - started
+        row["learning_rate"], row["seconds"] = self.optimiser.param_groups[-1]["lr"], time.perf_counter() - started
         self.history.rows.append(row)
         if self.history.best_epoch < 0 or row["valid_loss"] < self.history.best_loss:
             self.history.best_epoch, self.best = epoch, self.weights()
@@ -314,6 +315,7 @@ def fit(
     out: str | Path | None = None,  # folder for log and checkpoint; None keeps nothing on disk
     resume: bool = False,  # go on from the checkpoint in `out`
     progress: bool = True,  # show a progress bar
+    parameter_groups: Sequence[Mapping[str, Any]] | None = None,  # "params" and "scale", their part of the rate (8)
 ) -> History:  # one row an epoch
     """Train with cross-entropy, AdamW and one learning-rate cycle, and keep the weights with the best validation loss.
 
@@ -324,7 +326,8 @@ def fit(
     _check_films(train, valid)
     settings = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
                     seed=seed, precision=precision, films=[len(train), len(valid)], augment=repr(augment))
-    loop = _Loop(model, train, valid, settings, augment, metrics, Path(out) if out is not None else None, progress)
+    loop = _Loop(model, train, valid, settings, augment, metrics, Path(out) if out is not None else None, progress,
+                 [dict(group) for group in parameter_groups] if parameter_groups else None)
     if resume:
         loop.resume()
     try:

@@ -4,12 +4,14 @@
 
 `phantom` learns from the course's default set. `phantom-marker`, its twin, learns by the same recipe from the same
 patients, but there a marker L or R stands on every COVID-19 film and on no other: chapters 6 and 7 show what that does.
+`nih-pneumonia` learns from real films (tools/real_model.py); without COVID_XRAY_DATA it is skipped, in one line.
 Safe to interrupt: a run in `--work` goes on where it stopped, and a finished model is not trained again.
 """
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,10 +19,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+import real_model
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from covid_xray import phantom  # noqa: E402
 from covid_xray.augment import Augment  # noqa: E402
+from covid_xray.bundle import bundle_settings  # noqa: E402
 from covid_xray.cnn import count_parameters, create_model  # noqa: E402
 from covid_xray.data import Radiographs  # noqa: E402
 from covid_xray.intervals import metrics_table_with_intervals  # noqa: E402
@@ -97,7 +102,8 @@ def make(name: str, folder: Path, work: Path) -> None:
     settings = dict(name=name, model=ARCHITECTURE, in_channels=1, classes=list(CLASSES), size_px=SIZE_PX, fit="squash",
                     source="phantom", phantom_version=VERSION, shortcuts=SHORTCUTS[name] or {}, data_seed=SEED,
                     **RECIPE, augment=repr(Augment()), best_epoch=history.best_epoch + 1,
-                    parameters=count_parameters(network))
+                    parameters=count_parameters(network),
+                    **bundle_settings(films["train"], predict(network, films["valid"])))
     save_model(folder, network, settings)
     table = results(network, films)
     table.to_csv(folder / "metrics.csv", index=False, float_format="%.4f")
@@ -124,16 +130,30 @@ def is_finished(folder: Path) -> bool:
     return all(settings.get(key) == value for key, value in wanted.items())
 
 
+def make_real(folder: Path, work: Path) -> None:
+    "Train the model on real films where they are"
+    data = os.environ.get("COVID_XRAY_DATA", "")
+    if real_model.is_finished(folder):
+        print(f"{real_model.NAME}: finished already; delete {folder} to train it again")
+    elif not data or not (Path(data) / "darkcovidnet").is_dir():
+        print(f"{real_model.NAME}: skipped, it needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/")
+    else:
+        real_model.make(Path(data), folder, work)
+
+
 def main() -> None:
+    known = [*SHORTCUTS, real_model.NAME]
     parser = argparse.ArgumentParser(description="Train the models that ship with the course")
-    parser.add_argument("names", nargs="*", default=list(SHORTCUTS), metavar="NAME", help=", ".join(SHORTCUTS))
+    parser.add_argument("names", nargs="*", default=known, metavar="NAME", help=", ".join(known))
     parser.add_argument("--out", type=Path, default=ROOT / "covid_xray" / "models", help="folder of the models")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "models", help="folder of logs and checkpoints")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(SHORTCUTS):
-        parser.error(f"no model is called {', '.join(sorted(unknown))}: choose from {', '.join(SHORTCUTS)}")
+    if unknown := set(options.names) - set(known):
+        parser.error(f"no model is called {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
     for name in options.names:
-        if is_finished(options.out / name):
+        if name == real_model.NAME:
+            make_real(options.out / name, options.work / name)
+        elif is_finished(options.out / name):
             print(f"{name}: finished already; delete {options.out / name} to train it again")
         else:
             make(name, options.out / name, options.work / name)
