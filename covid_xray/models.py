@@ -96,8 +96,8 @@ def read_weights(
     if len(content) < 10 or header > min(len(content) - 8, 10_000_000):
         raise ValueError(f"{Path(path).name} declares a header of {header:,} bytes in a file of {len(content):,}")
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"{Path(path).name} is not the file that settings.json belongs to (SHA-256 differs): damaged or "
-                         "exchanged")
+        raise ValueError(f"{Path(path).name} is not the file that settings.json belongs to (SHA-256 differs): damaged "
+                         "or exchanged")
     return load(content)
 
 # %% ../nbs/03b_models.ipynb #a1047cff
@@ -110,8 +110,8 @@ def load_model(
     together.
     """
     if Path(name).is_file():
-        raise ValueError(f"{name} is a file; a model is a folder with model.safetensors and settings.json. Files such as "
-                         ".pt and .pkl are never opened: unpickling can run any code")
+        raise ValueError(f"{name} is a file; a model is a folder with model.safetensors and settings.json. Files such "
+                         "as .pt and .pkl are never opened: unpickling can run any code")
     shipped = Path(str(resources.files("covid_xray"))) / "models"
     folder = next((f for f in (Path(name), shipped / str(name)) if (f / "settings.json").is_file()), None)
     if folder is None:

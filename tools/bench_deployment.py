@@ -3,8 +3,9 @@
     python tools/bench_deployment.py [--films 1000] [--rounds 3] [--json FILE]    # `make bench` runs it, too
 
 Both ways are timed in turns in one process, several rounds, and the ratio is that of the medians of wall time, so that
-other work on the machine weighs on both. The folder holds 40 different phantoms as PNG files of 1024 px; each is read as
-often as it takes to come to the number of films. The loop does no gate, no words, no batch: open, grey, resize, network.
+other work on the machine weighs on both. The folder holds 40 different phantoms as PNG files of 1024 px; each is read
+as often as it takes to come to the number of films. The loop does no gate, no words, no batch: open, grey, resize,
+network.
 """
 from __future__ import annotations
 

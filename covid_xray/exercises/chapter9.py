@@ -88,7 +88,8 @@ def _judge_sets(answer: Any) -> str | None:
          lambda p, c: np.quantile(np.asarray(p, float), c)),
         ("with so few films no limit is safe: then every class is named, from 0 on.",
          lambda p, c: right(p, c) or min(p)),
-        ("np.quantile interpolates; take the value at the rank.", lambda p, c: np.quantile(np.asarray(p, float), 1 - c)),
+        ("np.quantile interpolates; take the value at the rank.",
+         lambda p, c: np.quantile(np.asarray(p, float), 1 - c)),
     ], "sort 1 - p; take the one at rank ceil((n + 1) * coverage), counted from 1; return 1 minus it.")
 
 
@@ -183,7 +184,8 @@ def _judge_fuse(answer: Any) -> str | None:
         ("divide by the chance of this result, ill or not.", lambda f, r, a, b: f * (a if r else 1 - a)),
         ("sensitivity is about the ill, specificity about the others: one of them is in the wrong place.",
          lambda f, r, a, b: right(f, r, b, a)),
-    ], "ill: film * P(result | ill); well: (1 - film) * P(result | well); return ill / (ill + well). 0.9 with a negative PCR: 0.65.")
+    ], "ill: film * P(result | ill); well: (1 - film) * P(result | well); return ill / (ill + well). 0.9 with a "
+       "negative PCR: 0.65.")
 
 
 EXERCISES = (
