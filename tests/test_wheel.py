@@ -92,11 +92,11 @@ def elsewhere(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory):
     scripts = home / "venv" / ("Scripts" if os.name == "nt" else "bin")
     python = scripts / ("python.exe" if os.name == "nt" else "python")
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
-    subprocess.run([*install, str(built[".whl"])], check=True, capture_output=True)
+    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "IN_TEST")}
+    subprocess.run([*install, str(built[".whl"])], check=True, capture_output=True, env=env)
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own = Path(subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
     (own / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "IN_TEST")}
 
     def run(*command: str, code: int = 0) -> str:
         words = [str(scripts / command[0]), *command[1:]]
