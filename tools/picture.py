@@ -25,7 +25,8 @@ from covid_xray.models import load_model  # noqa: E402
 
 SHOWN_PX, PATIENT = 384, 35  # a patient with disease in both lungs, which both networks call COVID-19
 TITLES = ("a simulated film", "what is known:\ndisease (dashed), side marker (dotted)",
-          "a network trained honestly\nsays COVID-19: {0:.0%}", "its twin, trained where every\nCOVID-19 film had a marker: {1:.0%}")
+          "a network trained honestly\nsays COVID-19: {0:.0%}",
+          "its twin, trained where every\nCOVID-19 film had a marker: {1:.0%}")
 
 
 def draw(path: Path) -> None:
