@@ -36,6 +36,7 @@ help:
 	@echo "make models       train the small models that ship with the course; finished ones are left alone"
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
+	@echo "make gate         fit the input gate and measure it on real films (COVID_XRAY_DATA; two minutes)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      run every chapter and store its outputs, clean"
@@ -70,6 +71,7 @@ outputs: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python tools/bench.py $(BENCH_ARGS)
+	@$(BIN)/python tools/bench_deployment.py
 
 models: $(STAMP)
 	@$(BIN)/python tools/make_models.py
@@ -81,6 +83,12 @@ results: $(STAMP)
 sweeps: $(STAMP)
 	@$(BIN)/python tools/sweeps.py
 	@$(BIN)/python tools/leaks.py
+	@$(BIN)/python tools/transfer.py
+
+.PHONY: gate
+gate: $(STAMP)
+	@test -f "$(COVID_XRAY_DATA)/manifest.csv" || { echo "gate needs real films: set COVID_XRAY_DATA to a folder with manifest.csv" >&2; exit 1; }
+	@$(BIN)/python tools/gate.py --data "$(COVID_XRAY_DATA)"
 
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }

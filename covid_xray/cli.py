@@ -18,7 +18,7 @@ Source = Annotated[Optional[str], typer.Option(
     help="phantom, an open set (see covid-xray sources), a folder or a CSV. Default: $COVID_XRAY_SOURCE, or phantom.")]
 Root = Annotated[Optional[Path], typer.Option(
     help="Folder of the films. Default: $COVID_XRAY_ROOT, else the cache folder.")]
-Run = Annotated[str, typer.Argument(help="A run folder, as `covid-xray train` leaves it.")]
+Run = Annotated[str, typer.Argument(help="A run folder, as `covid-xray train` leaves it, or a shipped model.")]
 Files = Annotated[list[Path], typer.Argument(help="Radiographs: PNG, JPEG, TIFF or DICOM.")]
 
 
@@ -87,20 +87,56 @@ def predict(
     run: Run,
     files: Files,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    prevalence: Annotated[Optional[float], typer.Option(min=0, max=1, help="Share of patients with the class of "
+                          "interest where this is used: adds predictive values.")] = None,
+    gate: Annotated[bool, typer.Option(help="Refuse what is no frontal chest radiograph.")] = True,
 ) -> None:
-    "Class probabilities of some films."
-    from covid_xray.run import DISCLAIMER, predict_files
+    "Decision, class probabilities and reasons for doubt of some films."
+    from covid_xray.deploy import Predictor
+    from covid_xray.run import DISCLAIMER
 
-    table, aside = predict_files(run, files)
+    found = Predictor.load(run, strict_gate=gate).predict([*files], prevalence=prevalence)
+    aside = {str(path): result.flags[0].why for path, result in zip(files, found)
+             if any(flag.name == "unreadable" for flag in result.flags)}
+    told = {str(path): result for path, result in zip(files, found) if str(path) not in aside}
     if as_json:
-        films = [{"path": row.pop("path"), "probabilities": {k: round(v, 6) for k, v in row.items()}}
-                 for row in table.to_dict("records")]
+        films = [{"path": path, **result.to_dict()} for path, result in told.items()]
         typer.echo(json.dumps({"disclaimer": DISCLAIMER, "films": films, "set_aside": aside}, indent=1))
     else:
-        if len(table):
-            typer.echo(table.round(3).to_string(index=False))
+        for path, result in told.items():
+            typer.echo(f"{path}\n  " + "\n  ".join(result.lines()))
         typer.echo(DISCLAIMER)
     _report_aside(aside)
+
+
+@app.command()
+def export(
+    run: Run,
+    file: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+) -> None:
+    "Write a model with its preprocessing and calibration into one ONNX file."
+    from covid_xray.deploy import Predictor
+    from covid_xray.export import export_onnx
+
+    predictor = Predictor.load(run)
+    export_onnx(predictor, file)
+    typer.echo(f"{file}: films uint8 [N, H, W] in, probabilities of {', '.join(predictor.classes)} out")
+    if steps := predictor.settings.get("prepare"):
+        typer.echo(f"before it, films need: {', '.join(steps)}")
+
+
+@app.command()
+def card(
+    run: Run,
+    out: Annotated[Optional[Path], typer.Option(help="Folder for the whole bundle, as a hub holds it.")] = None,
+) -> None:
+    "Print a model's card, made from what was measured; --out writes the whole bundle."
+    from covid_xray.cards import model_card, save_pretrained
+
+    if out is None:
+        typer.echo(model_card(run))
+    else:
+        typer.echo(f"{save_pretrained(run, out)} holds weights, settings and card")
 
 
 @app.command()

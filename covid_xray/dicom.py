@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['film_as_dicom', 'to_bytes', 'derived_uid', 'sentences', 'with_heatmap', 'secondary_capture', 'structured_report']
 
-# %% ../nbs/09c_dicom.ipynb #4521af7b
+# %% ../nbs/09c_dicom.ipynb #43e913cd
 def _blank_dataset(sop_class: str, modality: str) -> Dataset:
     "What every DICOM file of ours has; raises ModuleNotFoundError naming the extra where pydicom is missing"
     try:
@@ -41,7 +41,7 @@ def _blank_dataset(sop_class: str, modality: str) -> Dataset:
     dataset.SeriesNumber, dataset.InstanceNumber = 1, 1
     return dataset
 
-
+# %% ../nbs/09c_dicom.ipynb #34d3eb54
 def _set_pixels(dataset: Dataset, pixels: np.ndarray, photometric: str, bits: int) -> None:
     "Image Pixel module (PS3.3 C.7.6.3)"
     dataset.Rows, dataset.Columns = pixels.shape[:2]
@@ -52,7 +52,7 @@ def _set_pixels(dataset: Dataset, pixels: np.ndarray, photometric: str, bits: in
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 * pixels.dtype.itemsize, bits, bits - 1
     dataset.PixelData = pixels.tobytes()
 
-# %% ../nbs/09c_dicom.ipynb #d219b54f
+# %% ../nbs/09c_dicom.ipynb #0edc7900
 def film_as_dicom(
     image: np.ndarray,  # uint8 [H, W], 0 black to 255 white
     *,
@@ -78,7 +78,7 @@ def film_as_dicom(
         setattr(dataset, keyword, value)
     return dataset
 
-
+# %% ../nbs/09c_dicom.ipynb #3267fece
 def to_bytes(
     dataset: Dataset,  # any of this module
 ) -> bytes:  # a DICOM file, preamble included
@@ -151,7 +151,7 @@ def secondary_capture(
     _tie_to(dataset, source, "picture")
     return dataset
 
-# %% ../nbs/09c_dicom.ipynb #8ddba15d
+# %% ../nbs/09c_dicom.ipynb #8f9c60f7
 def _item(meaning: str, text: str) -> Dataset:
     "One text item of a report: what it is, and what is said"
     from pydicom.dataset import Dataset
@@ -164,7 +164,7 @@ def _item(meaning: str, text: str) -> Dataset:
     item.ConceptNameCodeSequence, item.TextValue = Sequence([name]), text
     return item
 
-
+# %% ../nbs/09c_dicom.ipynb #f2d32bdf
 def structured_report(
     result: Result,  # of a predictor
     source: Dataset | None = None,  # the film's data set: only its numbers are used, hashed

@@ -5,6 +5,7 @@
 # %% ../nbs/03b_models.ipynb #8b9c5ecf
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,14 +18,14 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import nn
 
 from .cnn import create_model
 from .data import Radiographs
 
 # %% auto #0
-__all__ = ['Predictions', 'predict', 'save_model', 'load_model']
+__all__ = ['Predictions', 'predict', 'save_model', 'read_weights', 'load_model']
 
 # %% ../nbs/03b_models.ipynb #a5a11e32
 @dataclass
@@ -76,9 +77,28 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / "model.partial")
-    (folder / "settings.partial").write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")
+    kept = dict(settings) | {"weights_sha256": hashlib.sha256((folder / "model.partial").read_bytes()).hexdigest()}
+    (folder / "settings.partial").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     os.replace(folder / "model.partial", folder / "model.safetensors")
     os.replace(folder / "settings.partial", folder / "settings.json")
+
+# %% ../nbs/03b_models.ipynb #7c7ea873
+def read_weights(
+    path: str | Path,  # a safetensors file
+    sha256: str | None = None,  # its checksum where one is known
+) -> dict[str, torch.Tensor]:  # name -> weights
+    "Read weights from a file that need not be trusted; nothing is unpickled. Raises ValueError with the reason"
+    content = Path(path).read_bytes()
+    if content[8:9] != b"{" and (content[:2] == b"PK" or content[:1] == b"\x80"):
+        raise ValueError(f"{Path(path).name} is a pickle, as torch.save writes it: opening it could run any code. "
+                         "Save the weights with safetensors")
+    header = int.from_bytes(content[:8], "little")
+    if len(content) < 10 or header > min(len(content) - 8, 10_000_000):
+        raise ValueError(f"{Path(path).name} declares a header of {header:,} bytes in a file of {len(content):,}")
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{Path(path).name} is not the file that settings.json belongs to (SHA-256 differs): damaged "
+                         "or exchanged")
+    return load(content)
 
 # %% ../nbs/03b_models.ipynb #a1047cff
 def load_model(
@@ -89,6 +109,9 @@ def load_model(
     Raises FileNotFoundError where there is none, naming the shipped ones, and ValueError where the files do not fit
     together.
     """
+    if Path(name).is_file():
+        raise ValueError(f"{name} is a file; a model is a folder with model.safetensors and settings.json. Files such "
+                         "as .pt and .pkl are never opened: unpickling can run any code")
     shipped = Path(str(resources.files("covid_xray"))) / "models"
     folder = next((f for f in (Path(name), shipped / str(name)) if (f / "settings.json").is_file()), None)
     if folder is None:
@@ -98,7 +121,7 @@ def load_model(
     try:
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         model = create_model(settings["model"], settings["in_channels"], len(settings["classes"]))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(read_weights(folder / "model.safetensors", settings.get("weights_sha256")))
     except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no usable model: {error}") from error
     return model.eval(), settings

@@ -14,21 +14,23 @@ import functools
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import sweeps
 from sweeps import run_sweep
 
 from covid_xray import phantom
-from covid_xray.comparison import STARTS, CONTENDERS, contend, draw_persons, mean_auroc
+from covid_xray.comparison import CONTENDERS, STARTS, STRENGTH, UNTOUCHED, contend, draw_persons, mean_auroc
 from covid_xray.contrast import preparation
 from covid_xray.data import Radiographs
-from covid_xray.models import predict
+from covid_xray.models import Predictions, predict
 from covid_xray.sources import cache_folder, load_table
 from covid_xray.splits import patient_folds
+from covid_xray.transfer import fit_head, head_inputs
 
 SEEDS, SIZE_PX = range(5), 96
-PATIENTS, REAL_PERSONS, REAL_PX = (10, 30, 100, 300), (50, 100, 200, 400), 128
+PATIENTS, REAL_PERSONS, REAL_PX = (30, 100, 300), (50, 150, 300), 96
 COMMON = {"size_px": SIZE_PX, "version": phantom.VERSION}
 
 
@@ -47,8 +49,8 @@ def run_curve(job: dict) -> list[dict]:
 
 @functools.cache
 def in_folds() -> Radiographs:
-    "Films of 180 patients of the training part, dealt into three folds"
-    films = draw_persons(simulated().part("train"), 180, 0)
+    "Films of 90 patients of the training part, dealt into three folds"
+    films = draw_persons(simulated().part("train"), 90, 0)
     films.table = patient_folds(films.table, 3, 0)
     return films
 
@@ -72,14 +74,37 @@ def real(source: str, data: str) -> Radiographs:
                        prepare=preparation(["standardise"]))
 
 
+@functools.cache
+def seen_by(start: str, data: str) -> tuple[torch.nn.Module, dict[str, np.ndarray]]:
+    "An untouched network, and what its head is given of each film of both sources"
+    network = UNTOUCHED[start](2)
+    return network, {name: head_inputs(network, real(name, data)) for name in ("darkcovidnet", "raikokte")}
+
+
+def says(network: torch.nn.Module, inputs: np.ndarray, films: Radiographs) -> Predictions:
+    "What the head says of films whose inputs are known"
+    head = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        probabilities = head(torch.from_numpy(inputs)).softmax(1).numpy()
+    return Predictions(probabilities, films.targets, films.table, films.classes)
+
+
 def run_real(job: dict) -> list[dict]:
     "One training on some persons of four folds of NIH, asked about the fifth and about raikokte"
-    films, outside = (real(name, os.environ["COVID_XRAY_DATA"]) for name in ("darkcovidnet", "raikokte"))
+    data = os.environ["COVID_XRAY_DATA"]
+    films, outside = (real(name, data) for name in ("darkcovidnet", "raikokte"))
     held_out = (films.table["fold"] == job["seed"]).to_numpy(bool)
     train = draw_persons(films.select(~held_out), job["patients"], job["seed"])
-    network = STARTS[job["start"]](train, job["seed"])
-    asked = {"inside": films.select(held_out), "outside": outside}
-    return [{"films": len(train), **{name: mean_auroc(predict(network, some)) for name, some in asked.items()}}]
+    if job["start"] in UNTOUCHED:  # the same as STARTS, but each film goes through the network once for all jobs
+        network, inputs = seen_by(job["start"], data)
+        learnt = films.table["path"].isin(train.table["path"]).to_numpy(bool)
+        fit_head(network, inputs["darkcovidnet"][learnt], films.targets[learnt], strength=STRENGTH)
+        asked = {"inside": says(network, inputs["darkcovidnet"][held_out], films.select(held_out)),
+                 "outside": says(network, inputs["raikokte"], outside)}
+    else:
+        network = STARTS[job["start"]](train, job["seed"])
+        asked = {"inside": predict(network, films.select(held_out)), "outside": predict(network, outside)}
+    return [{"films": len(train), **{name: mean_auroc(said) for name, said in asked.items()}}]
 
 
 def jobs() -> dict:
@@ -88,7 +113,8 @@ def jobs() -> dict:
               for start in ("photographs", "random weights") for n in PATIENTS for seed in SEEDS]
     compare = [COMMON | {"contender": name, "fold": fold} for name in CONTENDERS for fold in range(3)]
     real_films = [{"size_px": REAL_PX, "start": start, "patients": n, "seed": seed}
-                  for start in STARTS for n in REAL_PERSONS for seed in SEEDS]
+                  for start in STARTS for n in REAL_PERSONS for seed in SEEDS
+                  if start != "random weights" or n == max(REAL_PERSONS)]  # the dear ones where they have a chance
     return {"curves": (run_curve, curves), "compare": (run_compare, compare), "real": (run_real, real_films)}
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 __all__ = ["Exercise", "check", "exercises", "progress"]
 
-_CHAPTERS = (1, 2, 3, 4, 5, 6, 7, 8)
+_CHAPTERS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 
 @dataclass(frozen=True)
