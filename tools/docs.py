@@ -27,7 +27,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PREPARED = ROOT / "_proc"
 NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "lst": "Listing"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
+REMOTE = re.compile(r"@import url\(https:[^)]*\);?")  # fonts that a theme would fetch from elsewhere
+CONTRAST = {"#2780e3": "#1a66b8", "39,128,227": "26,102,184", "39, 128, 227": "26, 102, 184"}  # of the theme's blue
 WIDGET_NOTE = "<p><em>An interactive panel: run this notebook to use it.</em></p>"
+
+
+def take_along(path: str) -> dict:
+    "A cell with the two ways to have a notebook for oneself"
+    place = get_config().git_url.removeprefix("https://github.com/").strip("/")
+    colab = f"https://colab.research.google.com/github/{place}/blob/main/{path}"
+    download = f"https://raw.githubusercontent.com/{place}/main/{path}"
+    links = f"[Open in Colab]({colab}) · [Download this notebook]({download})"
+    return {"cell_type": "markdown", "id": "take-along", "metadata": {}, "source": links}
 
 
 def prepare() -> None:
@@ -39,7 +50,9 @@ def prepare() -> None:
     for path in run_chapters.chapters():
         target = PREPARED / path.relative_to(ROOT / "nbs")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(nbdev_filter.process(path)), encoding="utf-8")
+        notebook = nbdev_filter.process(path)
+        notebook["cells"].insert(1, take_along(path.relative_to(ROOT).as_posix()))
+        target.write_text(json.dumps(notebook), encoding="utf-8")
     for name in ("_quarto.yml", "nbdev.yml"):
         shutil.copyfile(ROOT / "nbs" / name, PREPARED / name)
 
@@ -96,7 +109,7 @@ def complete(notebook: dict) -> str | None:
     names = labels(sources)
     for cell, source in zip(notebook["cells"], sources):
         if cell["cell_type"] == "markdown":
-            source = markdown(source, names)
+            source = re.sub(r"\]\(\.\./([\w/-]+)\.ipynb", r"](../\1.html", markdown(source, names))
         elif cell["cell_type"] == "code":
             label = re.search(r"^#\|\s*label:\s*(\S+)", source, re.MULTILINE)
             if label and label[1] in names:
@@ -127,6 +140,21 @@ def render_offline() -> None:
         path.write_text(text, encoding="utf-8")
         if path.name in pages:
             path.rename(path.with_name(pages[path.name]))
+    repair(site)
+
+
+def repair(site: Path) -> None:
+    "What smalldocs's pages lack for readers with a keyboard, a screen reader or weak eyes, or without a network"
+    for sheet in (site / "site_libs" / "themes").glob("*.css"):
+        text = REMOTE.sub("", sheet.read_text(encoding="utf-8"))
+        for weak, strong in CONTRAST.items():
+            text = text.replace(weak, strong)
+        text += ".navbar[data-bs-theme=dark]{--bs-navbar-color:#fff!important}"
+        sheet.write_text(text, encoding="utf-8")
+    for page in (path for path in site.rglob("*.html") if "site_libs" not in path.parts):
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(r'(<i class="bi [^"]*") role="img">', r'\1 aria-hidden="true">', text)
+        page.write_text(re.sub(r"<pre(?![^>]*tabindex)", '<pre tabindex="0"', text), encoding="utf-8")
 
 
 def render_with_quarto() -> None:
