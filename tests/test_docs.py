@@ -132,7 +132,8 @@ def test_every_notebook_can_be_taken_along(site: Path, pages: dict[Path, Page]) 
         place = notebook.relative_to(ROOT).as_posix()
         links = pages[(site / notebook.relative_to(ROOT / "nbs")).with_name(page_name(notebook))].links
         ways = [link for link in links if link.endswith(f"/main/{place}")]
-        assert {link.split("/")[2] for link in ways} >= {"colab.research.google.com", "raw.githubusercontent.com"}, place
+        hosts = {urlsplit(link).netloc for link in ways}
+        assert hosts >= {"colab.research.google.com", "raw.githubusercontent.com"}, place
 
 
 # ---- in a browser ----
@@ -162,7 +163,7 @@ def page(browser) -> Iterator:
     page.close()
 
 
-def test_pages_fit_every_screen_and_complain_of_nothing(page, address: str, site: Path, pages: dict[Path, Page]) -> None:
+def test_pages_fit_every_screen_and_complain_of_nothing(page, address: str, site: Path, pages: dict) -> None:
     "No error in the console, nothing asked of another server, no sideways scroll on phone, tablet and desktop"
     faults: list[str] = []
     page.on("console", lambda message: message.type == "error" and faults.append(f"{page.url}: {message.text}"))
