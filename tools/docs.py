@@ -32,6 +32,15 @@ CONTRAST = {"#2780e3": "#1a66b8", "39,128,227": "26,102,184", "39, 128, 227": "2
 WIDGET_NOTE = "<p><em>An interactive panel: run this notebook to use it.</em></p>"
 
 
+def stay_here(notebook: dict) -> dict:
+    "nbdev sends `../01_data.ipynb` of a guide to GitHub, to a place where nothing is: it is a page of this site"
+    away = re.compile(rf"\]\({re.escape(get_config().git_url)}/blob/[\w-]+/(?!nbs/)([\w/-]+\.ipynb)")
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = away.sub(r"](../\1", "".join(cell["source"]))
+    return notebook
+
+
 def take_along(path: str) -> dict:
     "A cell with the two ways to have a notebook for oneself"
     place = get_config().git_url.removeprefix("https://github.com/").strip("/")
@@ -50,7 +59,7 @@ def prepare() -> None:
     for path in run_chapters.chapters():
         target = PREPARED / path.relative_to(ROOT / "nbs")
         target.parent.mkdir(parents=True, exist_ok=True)
-        notebook = nbdev_filter.process(path)
+        notebook = stay_here(nbdev_filter.process(path))
         notebook["cells"].insert(1, take_along(path.relative_to(ROOT).as_posix()))
         target.write_text(json.dumps(notebook), encoding="utf-8")
     for name in ("_quarto.yml", "nbdev.yml"):
