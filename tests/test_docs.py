@@ -6,7 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -38,7 +42,7 @@ class Page(HTMLParser):
             self.images.append(found)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "The site, built in a copy of the project so that no file of the checkout changes"
     project = tmp_path_factory.mktemp("docs") / "project"
@@ -50,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project / "_docs"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pages(site: Path) -> dict[Path, Page]:
     return {path: Page(path) for path in sorted(site.rglob("*.html")) if "site_libs" not in path.parts}
 
@@ -147,3 +151,86 @@ def test_alt_text_reaches_quarto() -> None:
     assert single["cells"][0]["source"] == '#| fig-alt: "a film’s edge"\nplot()'
     several = nbdev_filter.keep_alt_text({"cells": [{"source": "plot()", "outputs": [words, image, image]}]})
     assert several["cells"][0]["source"].splitlines()[0] == '#| fig-alt: ["", "a film’s edge", "a film’s edge"]'
+
+
+def test_links_between_notebooks_stay_on_the_site(pages: dict[Path, Page]) -> None:
+    for path, page in pages.items():
+        left = [link for link in page.links if re.search(r"github\.com/.+/blob/main/(?!nbs/).*\.ipynb", link)]
+        assert not left, f"{path.name}: {left[:3]}"
+
+
+def test_every_notebook_can_be_taken_along(site: Path, pages: dict[Path, Page]) -> None:
+    for notebook in NOTEBOOKS:
+        place = notebook.relative_to(ROOT).as_posix()
+        links = pages[(site / notebook.relative_to(ROOT / "nbs")).with_name(page_name(notebook))].links
+        ways = [link for link in links if link.endswith(f"/main/{place}")]
+        hosts = {urlsplit(link).netloc for link in ways}
+        assert hosts >= {"colab.research.google.com", "raw.githubusercontent.com"}, place
+
+
+# ---- in a browser ----
+
+ACCESSIBLE = ("index", "app", "models", "guides/own_films", "guides/troubleshooting", "solutions/data")  # of each kind
+SERIOUS = "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        "Say nothing"
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    "The site behind a small server, as a reader meets it"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def page(browser) -> Iterator:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield page
+    page.close()
+
+
+def test_pages_fit_every_screen_and_complain_of_nothing(page, address: str, site: Path, pages: dict) -> None:
+    "No error in the console, nothing asked of another server, no sideways scroll on phone, tablet and desktop"
+    faults: list[str] = []
+    page.on("console", lambda message: message.type == "error" and faults.append(f"{page.url}: {message.text}"))
+    page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
+    page.on("request", lambda request: request.url.startswith((address, "data:")) or faults.append(request.url))
+    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))  # browsers ask for one unasked
+    for path in pages:
+        page.goto(f"{address}/{path.relative_to(site).as_posix()}", wait_until="load")
+        for width in (360, 768, 1280):
+            page.set_viewport_size({"width": width, "height": 900})
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            if wide > width:
+                faults.append(f"{path.name}: {wide} px on a screen of {width}")
+    assert not faults, "\n".join(faults[:20])
+
+
+@pytest.mark.parametrize("name", ACCESSIBLE)
+def test_axe_finds_nothing_serious(page, address: str, name: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python")
+    page.goto(f"{address}/{name}.html", wait_until="load")
+    page.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+    found = [fault for fault in page.evaluate(SERIOUS) if fault["impact"] in ("serious", "critical")]
+    assert not found, [(fault["id"], len(fault["nodes"]), fault["nodes"][0]["html"][:200]) for fault in found]
+
+
+def test_search_finds_a_known_term(page, address: str) -> None:
+    page.goto(f"{address}/index.html", wait_until="load")
+    page.locator("#quarto-search input").fill("dextrocardia")
+    page.locator(".smalldocs-search-results a[href*='glossary']").first.wait_for(timeout=30_000)
+
+
+def test_a_page_leads_on_and_its_code_can_be_copied(page, address: str) -> None:
+    page.goto(f"{address}/models.html", wait_until="load")
+    assert page.locator(".nav-page-previous a").count() == page.locator(".nav-page-next a").count() == 1
+    assert page.locator(".code-copy-button").count() == page.locator("pre.code-with-copy").count() > 3
+    following = page.locator(".nav-page-next a").inner_text().strip()
+    page.locator(".nav-page-next a").click()
+    assert following in page.locator("h1").first.inner_text()

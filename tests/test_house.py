@@ -372,3 +372,17 @@ def test_prose_is_of_a_reading_length(path: Path) -> None:
     is_chapter = path.parent == ROOT / "nbs" and bool(re.match(r"0[1-9]_", path.name))
     assert words <= 4000
     assert words >= 1000 or not is_chapter, f"{words} words"
+
+
+def test_citation_and_ready_made_environments() -> None:
+    "What GitHub, Binder and VS Code read: well formed, and in step with settings.ini"
+    import yaml
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+    assert citation["version"] == settings()["version"] and citation["repository-code"] == settings()["git_url"]
+    named = re.findall(r"\.\[([\w,]+)\]", (ROOT / ".binder/requirements.txt").read_text())
+    assert named and all(f"{extra}_requirements" in settings() for extra in named[0].split(","))
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    command = container["postCreateCommand"].split()
+    assert (ROOT / command[1]).is_file() and "--torch-index" in (ROOT / command[1]).read_text(encoding="utf-8")

@@ -35,7 +35,27 @@ PARTS = {  # first pattern that fits -> part of the sidebar, in its order
     "10*": "Appendix: the phantom hospital",
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
+REMOTE = re.compile(r"@import url\(https:[^)]*\);?")  # fonts that a theme would fetch from elsewhere
+CONTRAST = {"#2780e3": "#1a66b8", "39,128,227": "26,102,184", "39, 128, 227": "26, 102, 184"}  # of the theme's blue
 WIDGET_NOTE = "<p><em>An interactive panel: run this notebook to use it.</em></p>"
+
+
+def stay_here(notebook: dict) -> dict:
+    "nbdev sends `../01_data.ipynb` of a guide to GitHub, to a place where nothing is: it is a page of this site"
+    away = re.compile(rf"\]\({re.escape(get_config().git_url)}/blob/[\w-]+/(?!nbs/)([\w/-]+\.ipynb)")
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = away.sub(r"](../\1", "".join(cell["source"]))
+    return notebook
+
+
+def take_along(path: str) -> dict:
+    "A cell with the two ways to have a notebook for oneself"
+    place = get_config().git_url.removeprefix("https://github.com/").strip("/")
+    colab = f"https://colab.research.google.com/github/{place}/blob/main/{path}"
+    download = f"https://raw.githubusercontent.com/{place}/main/{path}"
+    links = f"[Open in Colab]({colab}) · [Download this notebook]({download})"
+    return {"cell_type": "markdown", "id": "take-along", "metadata": {}, "source": links}
 
 
 def prepare() -> None:
@@ -47,7 +67,9 @@ def prepare() -> None:
     for path in run_chapters.chapters():
         target = PREPARED / path.relative_to(ROOT / "nbs")
         target.parent.mkdir(parents=True, exist_ok=True)
-        notebook = glossary_links.add_links(nbdev_filter.process(path), path.relative_to(ROOT / "nbs"))
+        notebook = stay_here(nbdev_filter.process(path))
+        notebook = glossary_links.add_links(notebook, path.relative_to(ROOT / "nbs"))
+        notebook["cells"].insert(1, take_along(path.relative_to(ROOT).as_posix()))
         target.write_text(json.dumps(notebook), encoding="utf-8")
     shutil.copyfile(ROOT / "nbs/nbdev.yml", PREPARED / "nbdev.yml")
     shutil.copytree(ROOT / "nbs/images", PREPARED / "images")
@@ -121,7 +143,7 @@ def complete(notebook: dict) -> str | None:
     names = labels(sources)
     for cell, source in zip(notebook["cells"], sources):
         if cell["cell_type"] == "markdown":
-            source = markdown(source, names)
+            source = re.sub(r"\]\(\.\./([\w/-]+)\.ipynb", r"](../\1.html", markdown(source, names))
         elif cell["cell_type"] == "code":
             label = re.search(r"^#\|\s*label:\s*(\S+)", source, re.MULTILINE)
             if label and label[1] in names:
@@ -152,6 +174,21 @@ def render_offline() -> None:
         path.write_text(text, encoding="utf-8")
         if path.name in pages:
             path.rename(path.with_name(pages[path.name]))
+    repair(site)
+
+
+def repair(site: Path) -> None:
+    "What smalldocs's pages lack for readers with a keyboard, a screen reader or weak eyes, or without a network"
+    for sheet in (site / "site_libs" / "themes").glob("*.css"):
+        text = REMOTE.sub("", sheet.read_text(encoding="utf-8"))
+        for weak, strong in CONTRAST.items():
+            text = text.replace(weak, strong)
+        text += ".navbar[data-bs-theme=dark]{--bs-navbar-color:#fff!important}"
+        sheet.write_text(text, encoding="utf-8")
+    for page in (path for path in site.rglob("*.html") if "site_libs" not in path.parts):
+        text = page.read_text(encoding="utf-8")
+        text = re.sub(r'(<i class="bi [^"]*") role="img">', r'\1 aria-hidden="true">', text)
+        page.write_text(re.sub(r"<pre(?![^>]*tabindex)", '<pre tabindex="0"', text), encoding="utf-8")
 
 
 def render_with_quarto() -> None:
