@@ -43,11 +43,12 @@ def usual_rights(folder):
 
 
 class BuildWithChapters(build_py):
-    "Put the chapters of nbs/ into the wheel, so that a `pip install` user has them too"
+    "Put the chapters of nbs/ and their pictures into the wheel, so that a `pip install` user has them too"
 
     def chapters(self):
         hidden = {"_proc", ".ipynb_checkpoints"}
-        return sorted(p for p in (HERE / "nbs").rglob("*.ipynb") if not hidden & set(p.parts))
+        found = (p for p in (HERE / "nbs").rglob("*") if p.suffix in (".ipynb", ".png"))
+        return sorted(p for p in found if not hidden & set(p.parts))
 
     def target(self, notebook):
         return Path(self.build_lib) / settings["lib_path"] / "chapters" / notebook.relative_to(HERE / "nbs")
@@ -59,7 +60,7 @@ class BuildWithChapters(build_py):
         for notebook in self.chapters():
             target = self.target(notebook)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(without_outputs(notebook))
+            target.write_bytes(without_outputs(notebook) if notebook.suffix == ".ipynb" else notebook.read_bytes())
         usual_rights(self.build_lib)
 
     def get_outputs(self, include_bytecode=True):

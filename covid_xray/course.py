@@ -79,7 +79,7 @@ def _as_met(notebook: dict) -> bytes:
 
 
 def _edition(edition: str) -> dict[str, bytes]:
-    "Name and content of each notebook of an edition"
+    "Name and content of each notebook of an edition, and of the pictures that they show"
     from covid_xray.exercises import handout
 
     source, hidden = chapters_folder(), {"_proc", ".ipynb_checkpoints"}
@@ -95,7 +95,9 @@ def _edition(edition: str) -> dict[str, bytes]:
     elif edition == "student":
         found = {name: handout.for_students(notebook) for name, notebook in found.items()
                  if not name.startswith(("instructor/", "solutions/"))}
-    return {name: _as_met(notebook) for name, notebook in found.items()}
+    pictures = {} if edition == "nbgrader" else {
+        p.relative_to(source).as_posix(): p.read_bytes() for p in source.rglob("*.png") if not hidden & set(p.parts)}
+    return {name: _as_met(notebook) for name, notebook in found.items()} | pictures
 
 
 def copy_course(
