@@ -53,7 +53,7 @@ def test_wheel_holds_what_it_should(built: dict[str, Path]) -> None:
     assert sorted(licences) == ["LICENSE", "LICENSE-TEXT"]
     strange = [n for n in names if not n.startswith("covid_xray/") and ".dist-info/" not in n]
     pictures = [n for n in names if n.lower().endswith((".png", ".jpg", ".jpeg", ".dcm"))]
-    assert not strange and not pictures
+    assert not strange and pictures == ["covid_xray/chapters/images/two_networks.png"]  # a simulated film
 
 
 def is_shipped(path: Path) -> bool:
@@ -115,6 +115,8 @@ def test_the_main_job_from_the_wheel(elsewhere) -> None:
     import numpy as np
     from PIL import Image
 
+    from covid_xray import phantom
+
     elsewhere("covid-xray", "train", "--epochs", "1", "--size", "64", "--model", "plain", "--out", "run")
     run = elsewhere.home / "run"
     files = {path.relative_to(run).as_posix() for path in run.rglob("*")}
@@ -126,14 +128,18 @@ def test_the_main_job_from_the_wheel(elsewhere) -> None:
     for figure in ("curves", "confusion", "roc", "gradcam"):
         assert any(figure in name and name.endswith(".png") for name in files), figure
 
-    grey = np.tile(np.linspace(0, 255, 300, dtype=np.uint8), (280, 1))
-    Image.fromarray(grey).save(elsewhere.home / "film.png")
+    Image.fromarray(phantom.simulate(1, size_px=256).images[0]).save(elsewhere.home / "film.png")
     answer = json.loads(elsewhere("covid-xray", "predict", "run", "film.png", "--json"))
     probabilities = answer["films"][0]["probabilities"]
     assert set(probabilities) == {"covid", "normal", "pneumonia"} and abs(sum(probabilities.values()) - 1) < 1e-4
     assert "not a medical device" in answer["disclaimer"].lower()
     elsewhere("covid-xray", "explain", "run", "film.png", "--out", "explained")
     assert list((elsewhere.home / "explained").glob("*.png"))
+
+    ramp = np.tile(np.linspace(0, 255, 300, dtype=np.uint8), (280, 1))
+    Image.fromarray(ramp).save(elsewhere.home / "ramp.png")
+    refused = json.loads(elsewhere("covid-xray", "predict", "run", "ramp.png", "--json"))["films"][0]
+    assert refused["refused"] and refused["probabilities"] is None
 
 
 def test_an_error_is_one_line(elsewhere) -> None:
