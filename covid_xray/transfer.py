@@ -78,7 +78,7 @@ def folder_weights(
     except (KeyError, ValueError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no weights that can be used: {error!r}") from error
 
-# %% ../nbs/08_transfer.ipynb #5dcb8c7d
+# %% ../nbs/08_transfer.ipynb #952eced8
 def hub_folder(
     repository: str,  # owner/name on the hub, such as timm/resnet18.a1_in1k
 ) -> Path:  # the folder with its config.json and model.safetensors, downloaded at the first call
@@ -93,10 +93,10 @@ def hub_folder(
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise ConnectionError(
             f"{repository} is not in the hub's cache and can't be fetched ({type(error).__name__}). Ways out: go "
-            "online once; or copy its config.json and model.safetensors from elsewhere and give weights=FOLDER; or take "
-            "timm:tf_efficientnet_lite0, whose weights come with pip") from error
+            "online once; or copy its config.json and model.safetensors from elsewhere and give weights=FOLDER; or "
+            "take timm:tf_efficientnet_lite0, whose weights come with pip") from error
 
-# %% ../nbs/08_transfer.ipynb #b8fc8478
+# %% ../nbs/08_transfer.ipynb #66b58f32
 def _from_torchvision(architecture: str) -> Trained:
     "The weights that torchvision recommends, from its cache or its server"
     from torchvision.models import get_model_weights
@@ -106,8 +106,8 @@ def _from_torchvision(architecture: str) -> Trained:
         state = entry.get_state_dict(progress=False, check_hash=True)
     except OSError as error:  # URLError is one
         raise ConnectionError(f"the weights of torchvision's {architecture} can't be fetched ({error}). Ways out: go "
-                              f"online once; or save {entry.url} as {Path(torch.hub.get_dir()) / 'checkpoints'}; or take "
-                              "timm:tf_efficientnet_lite0, whose weights come with pip") from error
+                              f"online once; or save {entry.url} in {Path(torch.hub.get_dir()) / 'checkpoints'}; or "
+                              "take timm:tf_efficientnet_lite0, whose weights come with pip") from error
     transforms = entry.transforms()
     return state, transforms.mean, transforms.std
 
