@@ -59,7 +59,7 @@ def test_the_static_picture_holds_the_means() -> None:
 def test_what_is_unknown_is_named() -> None:
     with pytest.raises(ValueError, match="moon.*simulated"):
         transfer.describe("moon")
-    with pytest.raises(ValueError, match="31 patients: choose one of 30"):
+    with pytest.raises(ValueError, match="31 patients: choose one of 10"):
         transfer.describe("simulated", 31)
 
 

@@ -1,5 +1,5 @@
-"""Chapter 8: folding against torch, weights against timm and torchvision, freezing against what training moves, the hub's
-layout against a folder of it, and the shipped model against its card.
+"""Chapter 8: folding against torch, weights against timm and torchvision, freezing against what training moves,
+the hub's layout against a folder of it, and the shipped model against its card.
 """
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ def test_a_fitted_head_says_what_scikit_learn_says(n_classes: int) -> None:
     with torch.no_grad():
         got = model(torch.from_numpy(inputs)).softmax(1).numpy()
     assert np.allclose(got, wanted.predict_proba(inputs), atol=1e-4)
-    with pytest.raises(ValueError, match="all must occur"):
+    with pytest.raises(ValueError, match="all must"):
         transfer.fit_head(model, inputs, np.zeros(80, int))
 
 
@@ -353,7 +353,8 @@ def test_without_films_the_real_model_is_skipped_in_one_line(
 
     monkeypatch.delenv("COVID_XRAY_DATA", raising=False)
     make_models.make_real(tmp_path / "nih-pneumonia", tmp_path / "work")
-    assert "skipped, it needs real films: set COVID_XRAY_DATA" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert "skipped, it needs real films: set COVID_XRAY_DATA" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
     make_models.make_real(MODELS / "nih-pneumonia", tmp_path / "work")
     assert capsys.readouterr().out.count("\n") == 1, "the shipped model is of the recipe in the tool"
 

@@ -136,7 +136,7 @@ def make_real(folder: Path, work: Path) -> None:
     if real_model.is_finished(folder):
         print(f"{real_model.NAME}: finished already; delete {folder} to train it again")
     elif not data or not (Path(data) / "darkcovidnet").is_dir():
-        print(f"{real_model.NAME}: skipped, it needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/")
+        print(f"{real_model.NAME}: skipped, it needs real films: set COVID_XRAY_DATA to the folder that holds them")
     else:
         real_model.make(Path(data), folder, work)
 

@@ -3,7 +3,7 @@
 `nih-pneumonia`: pneumonia against no finding, learnt from NIH films alone. In DarkCovidNet's choice of them every film
 without a finding is a small file, most with pneumonia are large ones: size on disk, so texture, gives the label away.
 Hence only films no larger than the largest without a finding are learnt from. The backbone stays as ImageNet left it;
-a logistic regression on what it says of each film, and of altered copies, is the head: minutes, and the same every time.
+a logistic regression on what it says of each film, and of altered copies, is the head: the same every time.
 Inside figures are out of fold over persons, outside figures are of the shipped model on films of other hospitals.
 """
 from __future__ import annotations
@@ -39,6 +39,7 @@ RECIPE = {"model": "timm:tf_efficientnet_lite0@3", "size_px": 224, "fit": "squas
           "strength": 0.001, "copies": 2, "seed": 0}
 AUGMENT = Augment(degrees=10, scale=0.15, shift=0.08, brightness=0.1, contrast=0.3, gamma=0.4, noise=0.03, blur=0.012)
 SOURCES = ("darkcovidnet", "cohen", "hannover", "raikokte")
+CARD = (ROOT / "tools" / "real_card.md").read_text(encoding="utf-8")  # the words of the card, figures left open
 
 
 def backbone() -> torch.nn.Module:
@@ -100,11 +101,13 @@ def predictions(score: np.ndarray, films: Radiographs, rows: np.ndarray | None =
     "Scores as probabilities of some films"
     rows = np.arange(len(films)) if rows is None else np.flatnonzero(rows)
     sick = 1 / (1 + np.exp(-score[rows]))
-    return Predictions(np.column_stack([1 - sick, sick]), films.targets[rows], films.table.iloc[rows].reset_index(drop=True),
-                       CLASSES)
+    table = films.table.iloc[rows].reset_index(drop=True)
+    return Predictions(np.column_stack([1 - sick, sick]), films.targets[rows], table, CLASSES)
 
 
-def out_of_fold(network: torch.nn.Module, inputs: list[np.ndarray], films: Radiographs, usable: np.ndarray) -> np.ndarray:
+def out_of_fold(
+    network: torch.nn.Module, inputs: list[np.ndarray], films: Radiographs, usable: np.ndarray
+) -> np.ndarray:
     "Each film's score by a head that has seen nobody of its fold"
     fold = patient_folds(films.table, FOLDS, RECIPE["seed"])["fold"].to_numpy(int)
     score = np.zeros(len(films))
@@ -189,8 +192,10 @@ def trap_rows(network: torch.nn.Module, inputs: list[np.ndarray], films: Mapping
     nih, everyone = films["darkcovidnet"], np.ones(len(films["darkcovidnet"]), bool)
     rows = [row("learnt from all files: NIH, all files", predictions(out_of_fold(network, inputs, nih, everyone), nih))]
     fit_on(network, inputs, nih.targets, everyone)
-    return rows + [row(f"learnt from all files: {source}, all", predictions(scores(network, others[source]), films[source]))
-                   for source in ("cohen", "raikokte")]
+    for source in ("cohen", "raikokte"):
+        said = predictions(scores(network, others[source]), films[source])
+        rows.append(row(f"learnt from all files: {source}, all", said))
+    return rows
 
 
 def covid_trial(inputs: Mapping[str, np.ndarray], films: Mapping[str, Radiographs]) -> dict[str, float]:
@@ -214,7 +219,7 @@ def facts(films: Radiographs, usable: np.ndarray) -> dict:
     "Counts for settings and card"
     learnt = films.table[usable]
     return {"films": int(usable.sum()), "persons": int(learnt["person"].nunique()),
-            "normal": int((learnt["label"] == "normal").sum()), "pneumonia": int((learnt["label"] == "pneumonia").sum()),
+            **{name: int((learnt["label"] == name).sum()) for name in CLASSES},
             "largest_bytes": int(learnt["bytes"].max()), "left_out": int((~usable).sum()),
             "views": {str(k): int(v) for k, v in learnt["view"].value_counts().items()},
             "under_18": int((learnt["age"] < 18).sum()), "license": sorted(learnt["license"].unique())}
@@ -279,73 +284,3 @@ def card(settings: dict, table: pd.DataFrame) -> str:
                        kib=learnt["largest_bytes"] / 1024, trial_network=settings["covid_trial"]["network"],
                        trial_greys=settings["covid_trial"]["greys"], recall=settings["hannover_called_abnormal"],
                        all_files=table.loc[table["films"] == "file size, NIH, all files", "auroc"].item())
-
-
-CARD = """---
-license: apache-2.0
-library_name: covid_xray
-tags: [chest-x-ray, pneumonia, teaching, research]
----
-# {name}
-
-**Research and teaching only. Not a medical device, not for diagnosis.** Pneumonia (or any opacity) against no finding
-on one frontal chest radiograph.
-
-## First: why there is no COVID-19 output
-
-Under the licences that let a derived model be shared, nearly all COVID-19 films are from one hospital (Hannover) and
-all others from another (NIH): **source is label**. A head that learns COVID-19 of Hannover against NIH tells the two
-hospitals apart perfectly. Asked on the Cohen collection, which it has not seen, its AUROC for COVID-19 is
-{trial_network:.3f}; a histogram of greys gets {trial_greys:.3f}. An output that says "hospital" and is read as "disease" is not shipped.
-Films of COVID-19 can still be shown to this model; it can only say "like the pneumonia it knows" or not.
-
-## Second: the size of the file
-
-The NIH films are those of the DarkCovidNet set. There every film without a finding is a file below {kib:.1f} KiB, and most
-with pneumonia are larger: **size on disk alone has an AUROC of {all_files:.3f}** (below). Size is texture, and a network
-sees it. So this model has learnt from the {n_films} films up to that size only and left {n_left_out} of 1,000 out; on the
-films it learnt from, size tells nothing. The same recipe on all 1,000 films looks far better at home and is far worse elsewhere:
-
-{careless}
-
-## What it is
-
-- `load_model("{name}")`, {parameters:,} parameters, half precision: the first stages of EfficientNet-Lite0 (`{model}`,
-  ImageNet weights, Apache-2.0), unchanged, and a logistic regression on their 112 averages of each film
-  (penalty {strength}, both classes weighted alike), calibrated out of fold for as many sick as healthy.
-- Films: `prepare` {prepare}, then {size_px} x {size_px} pixels, one channel 0..1.
-- Intended for lessons on transfer and on honest evaluation, and as a start for research of one's own.
-- Learnt from {n_films} films of {n_persons} persons: {n_normal} no finding, {n_pneumonia} pneumonia; {views}; {n_under_18} films
-  of under-18s. Persons and duplicates stay together in all folds.
-- Licence of the films: {n_license[0]}. Source: NIH Clinical Center, https://nihcc.app.box.com/v/ChestXray-NIHCC; Wang X and others, CVPR 2017,
-  doi 10.1109/CVPR.2017.369. Labels were mined from reports by a program and are often wrong. No film is in this package.
-- Made by `make models` (COVID_XRAY_DATA set), from scratch, resumable, the same every time.
-
-## What was measured
-
-AUROC of abnormal against normal, intervals over persons. Within NIH, out of fold:
-
-{inside}
-
-At equal size it is hardly better than the histogram of greys below (the intervals overlap), and on all NIH files it is poor: the
-larger, sharper files with pneumonia, of which it saw none, it often takes for normal. Films of other hospitals, none learnt from:
-
-{outside}
-
-Hannover has COVID-19 films only: {recall:.0%} of its 243 films get more than 0.5. raikokte's normal and pneumonia films look like
-small children's, its COVID-19 patients are adults: there, COVID-19 against normal is age as well. Cohen has 19 normal films.
-
-Probes on the same films (what needs no lung):
-
-{probe}
-
-The outside films were looked at about ten times while recipe and size of the network were chosen, so their figures are
-somewhat too good (the penalty is stronger than the best one inside); a hospital never looked at is the next test. Groups with few films have wide intervals: no difference
-between views, sexes or ages can be excluded.
-
-## What it must not be used for
-
-No decision about a patient; no COVID-19 diagnosis or exclusion; no children; no lateral films, no CT; no measure of
-severity; no screening. A probability here assumes as many sick as healthy: where pneumonia is rare, most alarms are false
-(`decisions.predictive_values`).
-"""

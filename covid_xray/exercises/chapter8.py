@@ -125,15 +125,16 @@ def _judge_norm(answer: Any) -> str | None:
     import torch
     import torch.nn.functional as F
 
-    def right(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        given = (torch.from_numpy(part) for part in (x, mean, variance, gain, offset))
+    def right(x: np.ndarray, *numbers: np.ndarray) -> np.ndarray:
+        given = (torch.from_numpy(part) for part in (x, *numbers))
         return F.batch_norm(*given, training=False, eps=1e-5).numpy()
 
     def column(values: np.ndarray) -> np.ndarray:
         return values.reshape(1, -1, 1, 1)
 
-    def by_hand(x: np.ndarray, mean: np.ndarray, spread: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        return (x - column(mean)) / column(spread) * column(gain) + column(offset)
+    def by_hand(x: np.ndarray, *numbers: np.ndarray) -> np.ndarray:
+        mean, spread, gain, offset = map(column, numbers)
+        return (x - mean) / spread * gain + offset
 
     rng = np.random.default_rng(85)
     cases = [(rng.normal(2, 3, (4, c, 5, 6)), rng.normal(size=c), rng.uniform(0.001, 2, c), rng.normal(size=c),
@@ -147,7 +148,7 @@ def _judge_norm(answer: Any) -> str | None:
         ("gain and offset come after the division.",
          lambda x, m, v, g, b: by_hand(x, m, np.sqrt(v + 1e-5), np.ones_like(g), np.zeros_like(b))),
         ("the offset is added last, it isn't multiplied.",
-         lambda x, m, v, g, b: (by_hand(x, m, np.sqrt(v + 1e-5), np.ones_like(g), np.zeros_like(b)) + column(b)) * column(g)),
+         lambda x, m, v, g, b: by_hand(x, m, np.sqrt(v + 1e-5), g, b * g)),
     ], "(x - mean) / sqrt(variance + 1e-5) * gain + offset, each of the four with one number a channel (axis 1).")
 
 
@@ -175,7 +176,8 @@ def _judge_gain(answer: Any) -> str | None:
         shared = rng.normal(0.8, 0.05, n)
         cases.append((shared + rng.normal(0.03, 0.01, n), shared + rng.normal(0, 0.01, n)))
     return compare(answer, cases, right, [
-        ("the draws are the same for both: take the difference of each draw first, then its mean and interval.", unpaired),
+        ("the draws are the same for both: take the difference of each draw first, then its mean and interval.",
+         unpaired),
         ("that is new minus old turned round.", lambda a, b: interval(b - a, t(len(a)) * stats.sem(b - a))),
         ("with so few draws 1.96 is too small: Student's t, n - 1 degrees of freedom.",
          lambda a, b: interval(a - b, 1.96 * stats.sem(a - b))),
@@ -241,7 +243,7 @@ def _judge_common(answer: Any) -> str | None:
         ("that is the whole range of the sick.", lambda s, y: between(s, s[y].min(), s[y].max())),
         ("the ends themselves belong to it.",
          lambda s, y: (s > max(s[y].min(), s[~y].min())) & (s < min(s[y].max(), s[~y].max()))),
-    ], "from the larger of the two smallest to the smaller of the two largest, ends included: one True or False a film.")
+    ], "from the larger of the two smallest to the smaller of the two largest, ends included.")
 
 
 EXERCISES = (

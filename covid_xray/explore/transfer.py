@@ -62,9 +62,11 @@ def describe(
     table = _intervals(films)
     chosen = table.xs(_nearest(table, patients), level=1).sort_values("mean", ascending=False)
     lines = [f"{films} films, {patients} patients, {int(chosen['runs'].iloc[0])} draws"]
-    lines += [f"{start}: AUROC {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" for start, row in chosen.iterrows()]
-    ahead = chosen["mean"].iloc[0] - chosen["mean"].iloc[1]
-    return "\n".join([*lines, f"{chosen.index[0]} is ahead by {ahead:.3f}"])
+    lines += [f"{start}: AUROC {row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+              for start, row in chosen.iterrows()]
+    if len(chosen) > 1:
+        lines += [f"{chosen.index[0]} ahead by {chosen['mean'].iloc[0] - chosen['mean'].iloc[1]:.3f}"]
+    return "\n".join(lines)
 
 
 def plot_curves(
@@ -81,8 +83,8 @@ def plot_curves(
         ax.errorbar(rows.index, rows["mean"], yerr=ends, fmt=style, color=colour, capsize=3, label=start)
     ax.axhline(0.5, color="black", linewidth=1, linestyle=":")
     counts = sorted({int(count) for _, count in table.index})
-    ax.set(xscale="log", xticks=counts, xticklabels=counts, xlabel="patients learnt from", ylabel="AUROC", ylim=(0.3, 1),
-           title=f"{films} films")
+    ax.set(xscale="log", xticks=counts, xticklabels=counts, xlabel="patients learnt from", ylabel="AUROC",
+           ylim=(0.2, 1), title=f"{films} films")
     ax.minorticks_off()
     ax.legend(loc="lower right")
     return ax
