@@ -438,6 +438,8 @@ def test_nobody_is_named_in_what_goes_out(predictor, films):
     source = film_as_dicom(films[0], **who)
     result = predictor.predict(source, explain=True)
     assert any(flag.name == "burnt-in text" for flag in result.flags)
+    picture = secondary_capture(result, source).pixel_array.reshape(-1, 3)
+    assert (picture[result.heatmap.ravel() == 0] == 0).all(), "text may be burnt in, so no film must go out"
     outputs = [to_bytes(secondary_capture(result, source)), to_bytes(structured_report(result, source)),
                json.dumps(result.to_dict()).encode()]
     broken = to_bytes(source)[:-5000]

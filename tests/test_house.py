@@ -370,7 +370,7 @@ def test_prose_is_of_a_reading_length(path: Path) -> None:
     prose = " ".join(source(c) for c in cells(path) if c["cell_type"] == "markdown")
     words = len(re.findall(r"\w[\w'’-]*", re.sub(r"\$\$.*?\$\$|```.*?```", "", prose, flags=re.DOTALL)))
     is_chapter = path.parent == ROOT / "nbs" and bool(re.match(r"0[1-9]_", path.name))
-    assert words <= 4000
+    assert words <= 4000 or path.stem == "bibliography"  # a list to look things up in
     assert words >= 1000 or not is_chapter, f"{words} words"
 
 
