@@ -110,6 +110,23 @@ def test_the_library_is_documented(pages: dict[Path, Page]) -> None:
     assert "Exported source" in text and "create_model" in text
 
 
+def test_pages_are_found_by_their_number(site: Path) -> None:
+    "The sidebar of any page: parts in reading order, chapters numbered, nothing under a part twice"
+    text = (site / "cnn.html").read_text(encoding="utf-8")
+    sidebar = re.sub(r"<[^>]+>|\s+", " ", re.search(r'<nav id="quarto-sidebar".*?</nav>', text, re.DOTALL)[0])
+    entries = " ".join(sidebar.split())
+    parts = ["Chapters", "1 Data: from a film", "3 The convolutional network", "4a The learning rate",
+             "Behind chapter 1", "0b Fetching", "Guides", "Glossary", "Solutions", "Appendix", "10b Phantom physics"]
+    assert sorted(parts, key=entries.index) == parts
+    assert entries.count("Solutions to chapter 1") == 1
+
+
+def test_cells_that_only_import_are_folded() -> None:
+    assert nbdev_filter.only_imports("from a import b\n_all_ = ['b']\nif TYPE_CHECKING:\n    import c")
+    assert not nbdev_filter.only_imports("import a\nx = a.b()")
+    assert not nbdev_filter.only_imports("if fast:\n    import a")
+
+
 def test_alt_text_reaches_quarto() -> None:
     "One image: a string. Several outputs: a list by the number of the output, as Quarto counts"
     alt = {"image/png": {"alt": "a film's edge"}}

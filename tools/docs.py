@@ -8,6 +8,7 @@ otherwise, and with --offline, smalldocs does, from the same _quarto.yml. Neithe
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import html
 import json
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import nbdev_filter
 import run_chapters
+import yaml
 from latex2mathml.converter import convert
 from nbdev.config import get_config
 from nbdev.quarto import refresh_quarto_yml
@@ -26,6 +28,11 @@ from nbdev.quarto import refresh_quarto_yml
 ROOT = Path(__file__).resolve().parent.parent
 PREPARED = ROOT / "_proc"
 NAMES = {"fig": "Figure", "tbl": "Table", "eq": "Equation", "lst": "Listing"}
+PARTS = {  # first pattern that fits -> part of the sidebar, in its order
+    "index.ipynb": "Home", "0[1-9]*": "Chapters", "app.ipynb": "Chapters", "00*": "Behind chapter 1: the films",
+    "guides/*": "Guides", "instructor/*": "For teachers", "solutions/*": "Solutions",
+    "10*": "Appendix: the phantom hospital",
+}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 REMOTE = re.compile(r"@import url\(https:[^)]*\);?")  # fonts that a theme would fetch from elsewhere
 CONTRAST = {"#2780e3": "#1a66b8", "39,128,227": "26,102,184", "39, 128, 227": "26, 102, 184"}  # of the theme's blue
@@ -62,8 +69,24 @@ def prepare() -> None:
         notebook = stay_here(nbdev_filter.process(path))
         notebook["cells"].insert(1, take_along(path.relative_to(ROOT).as_posix()))
         target.write_text(json.dumps(notebook), encoding="utf-8")
-    for name in ("_quarto.yml", "nbdev.yml"):
-        shutil.copyfile(ROOT / "nbs" / name, PREPARED / name)
+    shutil.copyfile(ROOT / "nbs/nbdev.yml", PREPARED / "nbdev.yml")
+    shutil.copytree(ROOT / "nbs/images", PREPARED / "images")
+    settings = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    settings["website"]["sidebar"]["contents"] = sidebar()
+    (PREPARED / "_quarto.yml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def sidebar() -> list[dict]:
+    "Every notebook by its part of the course, with its number: a pattern in _quarto.yml could give the titles only"
+    parts: dict[str, list[dict]] = {name: [] for name in PARTS.values()}
+    for path in run_chapters.chapters():
+        name = path.relative_to(ROOT / "nbs").as_posix()
+        part = next(part for pattern, part in PARTS.items() if fnmatch.fnmatchcase(name, pattern))
+        first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+        title = "".join(first).splitlines()[0].removeprefix("# ")
+        number = re.match(r"0?(\d+[a-z]?)_", name)
+        parts[part].append({"text": f"{number[1]} {title}" if number else title, "href": name})
+    return [{"section": part, "contents": pages} for part, pages in parts.items() if pages and part != "Home"]
 
 
 # ---- what smalldocs lacks: cross-references, equations without a CDN, alternative text, a word for live widgets ----

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 
 EXPORT = re.compile(r"^(#\|\s*)export\s*$", re.MULTILINE)
+SHOWN = '#| code-fold: show\n#| code-summary: "Exported source"'  # as nbdev writes it over an exported cell
+FOLDED = '#| code-fold: true\n#| code-summary: "Imports"'
 IMAGES = ("image/png", "image/jpeg", "image/svg+xml")
 
 
@@ -68,7 +70,20 @@ def process(path: Path) -> dict:
             elif cell.cell_type == "markdown":  # a file of the repository is no page of the site
                 cell.source = cell.source.replace("](../", f"]({settings.git_url}/blob/{settings.branch}/")
         Processors()(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and SHOWN in cell.source and only_imports(cell.source):
+            cell.source = cell.source.replace(SHOWN, FOLDED)
     return nb2dict(notebook)
+
+
+def only_imports(source: str) -> bool:
+    "Whether a cell brings names in and does nothing else: a reader of the page may open it, and needn't read it"
+    def brings_in(node: ast.stmt) -> bool:
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for_nbdev = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_all_"
+        return for_types or for_nbdev or isinstance(node, (ast.Import, ast.ImportFrom))
+
+    return all(map(brings_in, ast.parse(source).body))
 
 
 def image_alt(output: dict) -> str:

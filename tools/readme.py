@@ -65,8 +65,8 @@ def cell_text(cell: dict, first: bool) -> str:
 
 
 def links(markdown: str) -> str:
-    "A link to a chapter or a file holds from the top folder, not from nbs/"
-    to_chapter = re.sub(r"\]\((?!https?:|#|\.\./|mailto:)([^)]+\.ipynb)", r"](nbs/\1", markdown)
+    "A link to a chapter, a picture or a file holds from the top folder, not from nbs/"
+    to_chapter = re.sub(r"\]\((?!https?:|#|\.\./|mailto:)([^)]+\.(?:ipynb|png))", r"](nbs/\1", markdown)
     return to_chapter.replace("](../", "](")
 
 
