@@ -110,11 +110,10 @@ def _save_checkpoint(
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for i, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    notes = {"history": vars(history), "settings": dict(settings)}
-    partial = path.with_suffix(".partial")
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, partial,
-              metadata={"checkpoint": json.dumps(notes)})
-    os.replace(partial, path)
+    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    notes = json.dumps({"history": vars(history), "settings": dict(settings)})
+    save_file(whole, path.with_suffix(".partial"), metadata={"checkpoint": notes})
+    os.replace(path.with_suffix(".partial"), path)
 
 # %% ../nbs/04_training.ipynb #ad1dda99
 def _load_checkpoint(
@@ -222,12 +221,12 @@ class _Loop:
     metrics: Mapping[str, Metric]
     folder: Path | None
     progress: bool
-    parameter_groups: list[dict[str, Any]] | None = None
+    parameter_groups: Sequence[Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         self.accelerator = _make_accelerator(self.settings["precision"])
-        plain = torch.optim.AdamW(self.parameter_groups or self.model.parameters(), lr=self.settings["learning_rate"],
-                                  weight_decay=self.settings["weight_decay"])
+        groups = [dict(group) for group in self.parameter_groups or [{"params": self.model.parameters()}]]
+        plain = torch.optim.AdamW(groups, self.settings["learning_rate"], weight_decay=self.settings["weight_decay"])
         self.history, self.best = History(), self.weights()
         self.prepared, self.optimiser = self.accelerator.prepare(self.model, plain)
 
@@ -335,8 +334,7 @@ def fit(
     _check_films(train, valid, batch_size)
     settings = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
                     seed=seed, precision=precision, films=[len(train), len(valid)], augment=repr(augment))
-    loop = _Loop(model, train, valid, settings, augment, metrics, Path(out) if out is not None else None, progress,
-                 [dict(group) for group in parameter_groups] if parameter_groups else None)
+    loop = _Loop(model, train, valid, settings, augment, metrics, out and Path(out), progress, parameter_groups)
     if resume:
         loop.resume()
     try:
