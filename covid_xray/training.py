@@ -53,8 +53,7 @@ def one_cycle(
 def _epoch_order(
     n_films: int,  # training films
     batch_size: int,  # films a batch, at most
-    seed: int,
-    epoch: int,
+    seed: int, epoch: int,
 ) -> list[np.ndarray]:  # batches of film numbers; each film exactly once, batches nearly equal
     "Who is seen when in this epoch: a matter of seed and epoch alone"
     order = np.random.default_rng([seed, epoch]).permutation(n_films)
