@@ -4,6 +4,7 @@ Wheel and source archive come out the same, byte for byte, in any folder, at any
 """
 import gzip
 import json
+import re
 import os
 import tarfile
 from configparser import ConfigParser
@@ -25,6 +26,15 @@ def read_settings():
     parser = ConfigParser(delimiters=["="])
     parser.read(HERE / "settings.ini", encoding="utf-8")
     return parser["DEFAULT"]
+
+
+def for_pypi(readme):
+    "Links into the repository, which a package index can't follow, as addresses"
+    def address(match):
+        kind = "raw" if match[1].endswith(".png") else "blob"
+        return f"]({settings['git_url']}/{kind}/{settings['branch']}/{match[1]})"
+
+    return re.sub(r"\]\((?!https?:|#|mailto:)([^)]+)\)", address, readme)
 
 
 def without_outputs(notebook):
@@ -105,7 +115,7 @@ setup(
     name=settings["lib_name"],
     version=settings["version"],
     description=settings["description"],
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=for_pypi((HERE / "README.md").read_text(encoding="utf-8")),
     long_description_content_type="text/markdown",
     keywords=settings["keywords"].split(),
     author=settings["author"],

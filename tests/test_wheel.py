@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,14 @@ def test_wheel_holds_what_it_should(built: dict[str, Path]) -> None:
     strange = [n for n in names if not n.startswith("covid_xray/") and ".dist-info/" not in n]
     pictures = [n for n in names if n.lower().endswith((".png", ".jpg", ".jpeg", ".dcm"))]
     assert not strange and pictures == ["covid_xray/chapters/images/two_networks.png"]  # a simulated film
+
+
+def test_links_of_the_description_hold_on_a_package_index(built: dict[str, Path]) -> None:
+    with zipfile.ZipFile(built[".whl"]) as wheel:
+        metadata = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        links = re.findall(r"\]\(([^)]+)\)", wheel.read(metadata).decode())
+    assert len(links) > 40 and not [link for link in links if not link.startswith(("https://", "#"))]
+    assert any(link.endswith("/raw/main/nbs/images/two_networks.png") for link in links)
 
 
 def is_shipped(path: Path) -> bool:
