@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,9 @@ def explanation_sheet(
     spread = [i for c in range(len(films.classes)) for i in [j for j in right if said[j] == c][:a_class]]
     chosen = (spread[:count - len(wrong)] + wrong)[:count]
     images, targets = films.batch(chosen)
-    explanation = explain(model, images, said[chosen].tolist())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*maps? says? nothing")  # the panel itself says "empty map"
+        explanation = explain(model, images, said[chosen].tolist())
     return plot_explanations(images.numpy(), explanation, films.classes, targets=targets.tolist())
 
 # %% ../nbs/06b_run.ipynb #918eb133
