@@ -123,7 +123,7 @@ def explanation_sheet(
     chosen = (spread[:count - len(wrong)] + wrong)[:count]
     images, targets = films.batch(chosen)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*maps? says? nothing")  # the panel itself says "empty map"
+        warnings.filterwarnings("ignore", message=".*maps say nothing")  # the panel itself says "empty map"
         explanation = explain(model, images, said[chosen].tolist())
     return plot_explanations(images.numpy(), explanation, films.classes, targets=targets.tolist())
 
