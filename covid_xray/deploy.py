@@ -140,7 +140,10 @@ class Result:
         chances = ", ".join(f"{name} {value:.3f}" for name, value in self.probabilities.items())
         known = {name: self.operating_point.get(f"{name}_predictive_value") for name in ("positive", "negative")}
         values = [f"{name} predictive value {value:.3f}" for name, value in known.items() if value is not None]
-        return [f"{self.decision} ({chances})", *values, self.uncertainty, *flags]
+        point = self.operating_point
+        at_point = "threshold" in point and self.decision == point["label"]
+        called = f", called from {point['threshold']:.2f} up" if at_point else ""
+        return [f"{self.decision}{called} ({chances})", *values, self.uncertainty, *flags]
 
     def to_dict(self) -> dict[str, Any]:  # ready for JSON, without pictures, path or patient
         "What may be kept or sent"

@@ -36,7 +36,7 @@ def test_bending_by_hand() -> None:
 
 
 def test_the_twin_says_what_is_wrong() -> None:
-    assert deployment.describe("covid film").startswith("covid (")
+    assert deployment.describe("covid film").startswith("covid, called from 0.30 up (")
     assert "positive predictive value" in deployment.describe("covid film", prevalence=0.02)
     assert "refuse: turned" in deployment.describe("covid film", turn=180)
     assert "refuse: inverted" in deployment.describe("covid film", inverted=True)
@@ -95,7 +95,7 @@ def notebook(tmp_path: Path) -> Path:
 def check_choice(page) -> None:
     "Choose noise in place of a film: it is refused"
     page.locator("img.widget-image").first.wait_for(timeout=90_000)
-    assert "predictive value" in page.locator("pre", has_text="covid (").first.inner_text()
+    assert "predictive value" in page.locator("pre", has_text="called from").first.inner_text()
     page.locator(".widget-dropdown select").first.select_option("noise")
     page.locator("pre", has_text="refused").first.wait_for(timeout=30_000)
     text = page.locator("body").inner_text()
