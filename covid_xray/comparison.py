@@ -78,30 +78,7 @@ def _new_head(start: str, films: Radiographs, seed: int) -> nn.Module:
 
 STARTS: dict[str, Start] = {"random weights": _scratch, **{name: partial(_new_head, name) for name in UNTOUCHED}}
 
-
-def mean_auroc(
-    predictions: Predictions,  # of any model
-) -> float:  # 0..1
-    "The mean over the classes of the AUROC of each against the rest"
-    hit = [predictions.targets == c for c in range(len(predictions.classes))]
-    return float(np.mean([roc_auc_score(h, predictions.probabilities[:, c]) for c, h in enumerate(hit)]))
-
 # %% ../nbs/08a_comparison.ipynb #c56428c3
-UNTOUCHED: dict[str, Callable[[int], nn.Module]] = {  # number of classes -> a trained network with a fresh head
-    "photographs": lambda n_classes: pretrained(n_classes=n_classes), "phantoms": _of_phantoms}
-STRENGTH = 0.1  # of the new head, see `fit_head`
-
-
-def _new_head(start: str, films: Radiographs, seed: int) -> nn.Module:
-    "A trained network with a head fitted to the films; nothing in it is random"
-    network = UNTOUCHED[start](len(films.classes))
-    fit_head(network, head_inputs(network, films), films.targets, strength=STRENGTH)
-    return network
-
-
-STARTS: dict[str, Start] = {"random weights": _scratch, **{name: partial(_new_head, name) for name in UNTOUCHED}}
-
-
 def mean_auroc(
     predictions: Predictions,  # of any model
 ) -> float:  # 0..1
