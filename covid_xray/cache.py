@@ -5,10 +5,17 @@
 # %% ../nbs/00d_cache.ipynb #028cc035
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import CodeType
@@ -17,7 +24,7 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['cache_name', 'function_facts', 'open_or_build']
+__all__ = ['cache_name', 'function_facts', 'whole_file', 'check_writable', 'open_or_build']
 
 # %% ../nbs/00d_cache.ipynb #11a604e4
 def cache_name(
@@ -46,7 +53,101 @@ def function_facts(
     defaults = repr((function.__defaults__, function.__kwdefaults__))
     return [function.__module__, function.__qualname__, _code_facts(code), defaults]
 
+# %% ../nbs/00d_cache.ipynb #d58f7f2c
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_ELSEWHERE = "choose another folder (for the cache: COVID_XRAY_CACHE)"
+
+
+def _error_number(error: Exception, folder: Path) -> int | None:
+    "The operating system's number of an error about this folder; safetensors wraps it in a text"
+    about = getattr(error, "filename", None)
+    if about is not None and str(folder) not in str(about):
+        return None
+    wrapped = re.search(r"os error (\d+)", str(error))
+    return int(wrapped[1]) if wrapped else getattr(error, "errno", None)
+
+# %% ../nbs/00d_cache.ipynb #77558b01
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    "Say what an error of the operating system means for a file"
+    try:
+        yield
+    except Exception as error:
+        number = _error_number(error, path.parent)
+        if number in _FULL:
+            raise OSError(number, f"the disk is full: {path.name} was not written, and what stood there before still "
+                          f"does. Make room, or {_ELSEWHERE}, and run this again", str(path.parent)) from error
+        if number in _CLOSED:
+            raise PermissionError(number, f"{path.name} can't be written here: {_ELSEWHERE}, or ask for the right to "
+                                  "write into this one", str(path.parent)) from error
+        raise
+
+# %% ../nbs/00d_cache.ipynb #ea02657b
+def _sweep(folder: Path) -> None:
+    "Remove what killed processes left behind more than a day ago"
+    for leftover in folder.glob(".partial-" + "[0-9a-f]" * 8 + "-*"):
+        with suppress(OSError):  # another process sweeps too
+            if time.time() - leftover.stat().st_mtime > 86_400:
+                leftover.unlink()
+
+
+@contextmanager
+def whole_file(
+    path: str | Path,  # the file that is to be there afterwards
+) -> Iterator[Path]:  # where to write it: beside it, with the same ending
+    "Write a file whole or not at all. Raises OSError, in words, where the disk is full or the folder closed"
+    path = Path(path)
+    partly = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
+    try:
+        with _in_words(path):
+            _sweep(path.parent)
+            yield partly
+            os.replace(partly, path)
+    finally:
+        with suppress(OSError):
+            partly.unlink(missing_ok=True)
+
+# %% ../nbs/00d_cache.ipynb #a056be39
+def check_writable(
+    folder: str | Path,  # made if it is not there
+) -> Path:  # the same
+    "Try to write into a folder, and leave no trace; raises OSError, in words, where that is impossible"
+    folder = Path(folder)
+    with _in_words(folder / "a file"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**16))
+            file.flush()
+    return folder
+
 # %% ../nbs/00d_cache.ipynb #e327beb8
+def _empty_store(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    "An array of zeros in a file that has its room on the disk; raises OSError where there is none"
+    store = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    size, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+    if size > free:
+        raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
+    if hasattr(os, "posix_fallocate"):  # elsewhere, another program may still take the room meanwhile
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    return store
+
+# %% ../nbs/00d_cache.ipynb #37ad54c3
+def _build(whole: Path, notes_file: Path, shape: tuple[int, ...], fill: Callable) -> None:
+    "Build a cache and its notes under other names, and put both in place when they are whole"
+    try:
+        with whole_file(whole) as partly, whole_file(notes_file) as partly_notes:
+            store = _empty_store(partly, shape)
+            notes = fill(store)
+            store.flush()
+            del store  # Windows renames no file that is still mapped
+            partly_notes.write_text(json.dumps({str(row): text for row, text in notes.items()}), encoding="utf-8")
+    except PermissionError:  # on Windows, while another process reads the very file that it has just put there
+        if not (whole.is_file() and notes_file.is_file()):
+            raise
+
+# %% ../nbs/00d_cache.ipynb #65f4d078
 def open_or_build(
     folder: Path,  # where caches live; made if it is not there
     name: str,  # see `cache_name`
@@ -54,21 +155,8 @@ def open_or_build(
     fill: Callable[[np.ndarray], dict[int, str]],  # fills an array of zeros in place; gives notes back, row -> text
 ) -> tuple[np.ndarray, dict[int, str]]:  # uint8, memory-mapped, read only; and the notes
     "Open a finished cache, or build it first; nobody ever sees it half built. Passes on what `fill` raises"
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / f"{name}.npy"
-    notes_file = whole.with_suffix(".json")
+    whole, notes_file = folder / f"{name}.npy", folder / f"{name}.json"
     if not (whole.is_file() and notes_file.is_file()):
-        partly = whole.with_suffix(f".{os.getpid()}.partial")
-        try:
-            store = np.lib.format.open_memmap(partly, "w+", np.uint8, shape)
-            notes = fill(store)
-            store.flush()
-            del store  # Windows renames no file that is still mapped
-            partly_notes = partly.with_suffix(".partial-notes")
-            partly_notes.write_text(json.dumps({str(row): text for row, text in notes.items()}), encoding="utf-8")
-            os.replace(partly_notes, notes_file)
-            os.replace(partly, whole)
-        finally:
-            partly.unlink(missing_ok=True)
+        _build(check_writable(folder) / whole.name, notes_file, shape, fill)
     notes = {int(row): text for row, text in json.loads(notes_file.read_text(encoding="utf-8")).items()}
     return np.load(whole, mmap_mode="r"), notes

@@ -63,8 +63,8 @@ def train(
                         resume=resume)
     if history.stopped == "interrupted":
         done = len(history.rows)
-        how = "go on with the same command and --resume" if done else "no epoch was finished, so start again elsewhere"
-        typer.echo(f"\ninterrupted after {done} whole epochs; the best weights are in {out}: {how}", err=True)
+        kept = f"the best weights are in {out}: " if done else ""
+        typer.echo(f"\ninterrupted after {done} whole epochs; {kept}go on with the same command and --resume", err=True)
         raise typer.Exit(130)
     for report in sorted(out.glob("metrics_*.md")):
         typer.echo("\n" + report.read_text(encoding="utf-8"))

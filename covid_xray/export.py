@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .cache import check_writable, whole_file
 from .deploy import Predictor
 from .run import DISCLAIMER
 
@@ -87,6 +88,7 @@ def export_onnx(
     than "squash", which whoever runs the file has to do before.
     """
     path, chain = Path(path), WholeChain(predictor).eval()
+    check_writable(path.parent)
     import_onnxruntime()
     import onnx
 
@@ -99,8 +101,8 @@ def export_onnx(
     model = program.model_proto
     onnx.helper.set_model_props(model, _facts(predictor))
     onnx.checker.check_model(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, path)
+    with whole_file(path) as partly:
+        onnx.save(model, partly)
     return path
 
 # %% ../nbs/09a_export.ipynb #ce0b15cf
@@ -171,10 +173,11 @@ def quantise(
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a further step by a log line
     try:
-        quantization.quantize_static(
-            str(path), str(out), _Films(films), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
-            op_types_to_quantize=["Conv"], activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8)
+        with whole_file(out) as partly:
+            quantization.quantize_static(
+                str(path), str(partly), _Films(films), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                op_types_to_quantize=["Conv"], activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8)
     finally:
         root.setLevel(level)
     return Path(out)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -21,8 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import nn
 
+from .cache import whole_file
 from .cnn import create_model
 from .data import Radiographs
+from .faults import memory_in_words
 
 # %% auto #0
 __all__ = ['Predictions', 'predict', 'save_model', 'read_weights', 'load_model']
@@ -43,7 +44,8 @@ class Predictions:
     ) -> None:
         "Write as CSV, with probabilities to 6 digits"
         columns = {f"p_{name}": self.probabilities[:, i].round(6) for i, name in enumerate(self.classes)}
-        self.table.assign(**columns).to_csv(path, index=False)
+        with whole_file(path) as partly:
+            self.table.assign(**columns).to_csv(partly, index=False)
 
 
 def predict(
@@ -55,7 +57,7 @@ def predict(
     device, was_training = next(model.parameters()).device, model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), memory_in_words(batch_size, films.size_px):
             logits = [model(films.batch(rows)[0].to(device)).float().cpu()
                       for rows in np.array_split(np.arange(len(films)), max(1, -(-len(films) // batch_size)))]
     finally:
@@ -76,11 +78,10 @@ def save_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / "model.partial")
-    kept = dict(settings) | {"weights_sha256": hashlib.sha256((folder / "model.partial").read_bytes()).hexdigest()}
-    (folder / "settings.partial").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    os.replace(folder / "model.partial", folder / "model.safetensors")
-    os.replace(folder / "settings.partial", folder / "settings.json")
+    with whole_file(folder / "settings.json") as page, whole_file(folder / "model.safetensors") as file:
+        save_file(weights, file)
+        kept = dict(settings) | {"weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        page.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 # %% ../nbs/03b_models.ipynb #7c7ea873
 def read_weights(

@@ -30,6 +30,7 @@ __all__ = ['DISCLAIMER', 'file_facts_accuracy', 'file_facts', 'write_report', 'e
 import covid_xray
 from .augment import Augment
 from .bundle import bundle_settings
+from .cache import check_writable, whole_file
 from .cnn import count_parameters, create_model
 from .contrast import preparation
 from .data import Radiographs, UnreadableFilm, read_radiograph, resize
@@ -86,15 +87,14 @@ def write_report(
     resamples: int = 2000,  # of the patient-cluster bootstrap
 ) -> pd.DataFrame:  # the metrics with intervals
     """Write predictions, metrics (CSV and Markdown) and figures of one evaluation into a run."""
-    folder = Path(folder)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    folder = check_writable(Path(folder) / "figures").parent
     predictions.save(folder / f"predictions_{part}.csv")
     metrics = metrics_table_with_intervals(predictions, resamples=resamples)
-    metrics.to_csv(folder / f"metrics_{part}.csv", index=False)
+    _save_table(metrics, folder / f"metrics_{part}.csv")
     title = f"{part}: {len(predictions.targets)} films of {predictions.table['person'].nunique()} persons"
-    page = report(predictions, title=title, resamples=resamples).strip()
-    page = [page, "## To be read beside it", *notes, DISCLAIMER]
-    (folder / f"metrics_{part}.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
+    page = [report(predictions, title=title, resamples=resamples).strip(), "## To be read beside it"]
+    with whole_file(folder / f"metrics_{part}.md") as partly:
+        partly.write_text("\n\n".join([*page, *notes, DISCLAIMER]) + "\n", encoding="utf-8")
     with plt.style.context("covid_xray.course"):
         for name, plot in (("confusion", plot_confusion_matrix), ("roc", plot_roc)):
             _save_figure(plot(predictions).figure, folder / "figures" / f"{name}_{part}.png")
@@ -103,8 +103,15 @@ def write_report(
 # %% ../nbs/06b_run.ipynb #e0b75693
 def _save_figure(figure: Figure, path: Path) -> None:
     "Save and close, so that a long session does not collect open figures"
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as partly:
+        figure.savefig(partly, dpi=120)
     plt.close(figure)
+
+
+def _save_table(table: pd.DataFrame, path: Path) -> None:
+    "Save as CSV, whole or not at all"
+    with whole_file(path) as partly:
+        table.to_csv(partly, index=False)
 
 # %% ../nbs/06b_run.ipynb #73790d3d
 def explanation_sheet(
@@ -176,6 +183,16 @@ def _baselines(table: pd.DataFrame, test: Radiographs) -> list[str]:
                      f"{facts:.3f}.")
     return lines
 
+# %% ../nbs/06b_run.ipynb #a21ef259
+def _check_run_folder(out: Path, resume: bool) -> bool:
+    "Whether there is a whole epoch to go on from; raises where a run would be lost, or there is none to resume"
+    begun, half_done, done = [(out / f).is_file() for f in ("films.csv", "checkpoint.safetensors", "settings.json")]
+    if resume and not (begun or half_done):
+        raise FileNotFoundError(f"nothing to resume: there is no run in {out}; leave resume out to begin one")
+    if not resume and (half_done or done):
+        raise FileExistsError(f"{out} holds a run already: choose another folder, or resume it")
+    return resume and half_done
+
 # %% ../nbs/06b_run.ipynb #ce0f92fc
 def train_run(
     out: str | Path,  # folder of the run; made if it is not there
@@ -196,28 +213,28 @@ def train_run(
 ) -> History:  # its `stopped` says how it ended
     """Load, split by patient, train, and write model, log, predictions, metrics and figures into a folder.
 
-    Raises what `load_table`, `split_by_patient` and `fit` raise; FileExistsError where the folder holds another run.
+    Raises what `load_table`, `split_by_patient` and `fit` raise; FileExistsError where the folder holds another run,
+    FileNotFoundError where it holds none to resume.
     """
     out, started = Path(out), time.perf_counter()
-    if (out / "settings.json").is_file() and not resume:
-        raise FileExistsError(f"{out} holds a run already: choose another folder, or resume it")
+    half_done = _check_run_folder(out, resume)
     table, names = _table_for_run(source, root, classes, task)
     table = ensure_split(table, seed)
+    check_writable(out)
     films = Radiographs(table, size_px, cache_folder() / "decoded", classes=names, progress=progress)
     torch.manual_seed(seed)
     network = create_model(model, n_classes=len(names))
     settings = dict(model=model, in_channels=1, classes=list(names), size_px=size_px, fit="squash", task=task,
                     source=table.attrs.get("source"), seed=seed, epochs=epochs, batch_size=batch_size,
                     learning_rate=learning_rate, parameters=count_parameters(network), **_versions())
-    out.mkdir(parents=True, exist_ok=True)
-    films.table.to_csv(out / "films.csv", index=False)
-    films.skipped.to_csv(out / "set_aside.csv", index=False)
+    _save_table(films.table, out / "films.csv")
+    _save_table(films.skipped, out / "set_aside.csv")
     history = fit(network, films.part("train"), films.part("valid"), epochs=epochs, batch_size=batch_size,
-                  learning_rate=learning_rate, patience=patience, augment=Augment(), seed=seed, out=out, resume=resume,
-                  progress=progress)
+                  learning_rate=learning_rate, patience=patience, augment=Augment(), seed=seed, out=out,
+                  resume=half_done, progress=progress)
     settings |= {"best_epoch": history.best_epoch + 1, "stopped": history.stopped}
-    if history.rows:
-        save_model(out, network.cpu(), settings)
+    if history.rows:  # what stands there if this ends before everything was measured
+        save_model(out, network.cpu(), settings | {"stopped": "interrupted"})
     if history.stopped != "interrupted":
         settings |= bundle_settings(films.part("train"), _evaluate_parts(out, network, films, history))
         save_model(out, network, settings | {"minutes": round((time.perf_counter() - started) / 60, 2)})
@@ -300,8 +317,7 @@ def explain_files(
     "Write, for each file, the film with the heatmap of the class the model names"
     model, settings = load_model(run)
     images, read, aside = read_films(paths, settings)
-    out, pictures = Path(out), []
-    out.mkdir(parents=True, exist_ok=True)
+    out, pictures = check_writable(out), []
     for i, path in enumerate(tqdm(read, desc="explaining", disable=len(read) < 20)):
         explanation = explain(model, images[i:i + 1], method=method)
         name = Path(path.split("?")[0]).name.replace(":", "_")
@@ -323,10 +339,11 @@ def prepare(
 ) -> Radiographs:  # the films written
     "Write decoded, oriented, resized films as PNG with their record table (the file facts stay those of the originals)"
     films, folder = Radiographs(table, size_px, classes=classes, fit=fit, progress=progress), Path(folder)
+    (check_writable(folder) / "table.csv").unlink(missing_ok=True)  # it is to say that all films are there
     names = [f"films/{label}/{i:06d}.png" for i, label in enumerate(films.table["label"])]
     for name, image in zip(tqdm(names, desc="writing", disable=not progress), films.images):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / name)
-    films.table.assign(path=names).to_csv(folder / "table.csv", index=False)
-    films.skipped.to_csv(folder / "set_aside.csv", index=False)
+    _save_table(films.skipped, folder / "set_aside.csv")
+    _save_table(films.table.assign(path=names), folder / "table.csv")
     return films

@@ -5,12 +5,9 @@
 # %% ../nbs/04_training.ipynb #ea89f766
 from __future__ import annotations
 
-import csv
 import json
 import math
-import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .cache import check_writable, whole_file
 from .data import Radiographs
+from .faults import check_films, check_number, memory_in_words, warn_if_wild
 from .models import Predictions, load_model, predict, save_model
 
 # %% auto #0
@@ -78,6 +77,10 @@ class History:
         "The smallest validation loss"
         return self.rows[self.best_epoch]["valid_loss"] if self.rows else float("inf")
 
+    def is_stale(self, patience: int | None) -> bool:  # epochs
+        "Whether so many epochs, or more, have passed since the best one"
+        return bool(self.rows) and patience is not None and len(self.rows) - 1 - self.best_epoch >= patience
+
 
 def plot_history(
     history: History,  # what `fit` returned
@@ -111,8 +114,8 @@ def _save_checkpoint(
         tensors |= {f"optimiser.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     notes = json.dumps({"history": vars(history), "settings": dict(settings)})
-    save_file(whole, path.with_suffix(".partial"), metadata={"checkpoint": notes})
-    os.replace(path.with_suffix(".partial"), path)
+    with whole_file(path) as partly:
+        save_file(whole, partly, metadata={"checkpoint": notes})
 
 # %% ../nbs/04_training.ipynb #ad1dda99
 def _load_checkpoint(
@@ -147,11 +150,10 @@ def _write_log(
     history: History,
 ) -> None:
     "Write the epochs so far as CSV and as JSON lines"
-    with open(folder / "log.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history.rows[0]))
-        writer.writeheader()
-        writer.writerows(history.rows)
-    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history.rows), encoding="utf-8")
+    with whole_file(folder / "log.csv") as partly:
+        history.table.to_csv(partly, index=False)
+    with whole_file(folder / "log.jsonl") as partly:
+        partly.write_text("".join(json.dumps(row) + "\n" for row in history.rows), encoding="utf-8")
 
 # %% ../nbs/04_training.ipynb #737edd04
 def _generators(seed: int, epoch: int, rows: np.ndarray) -> list[np.random.Generator]:
@@ -172,25 +174,6 @@ def _validate(
     of_truth = said.probabilities[np.arange(len(valid)), said.targets]
     loss = float(-np.log(np.clip(of_truth, 1e-12, 1)).mean())
     return {"valid_loss": loss} | {name: float(of(said.targets, said.probabilities)) for name, of in metrics.items()}
-
-# %% ../nbs/04_training.ipynb #a358fbdd
-def _check_films(train: Radiographs, valid: Radiographs, batch_size: int) -> None:
-    "Raise ValueError where training could only fail, and warn of films that show nothing"
-    if train.classes != valid.classes:
-        raise ValueError(f"training films have classes {train.classes}, validation films {valid.classes}: use the same")
-    if len(train.classes) < 2:
-        raise ValueError(f"all films are {train.classes[0]}: there is nothing to tell apart, so give a second class")
-    for part, films in (("training", train), ("validation", valid)):
-        absent = [name for i, name in enumerate(films.classes) if not (films.targets == i).any()]
-        if absent:
-            raise ValueError(f"the {part} part has no film of class {', '.join(absent)}: split again, or leave it out")
-        flat = np.flatnonzero(films.images.max((1, 2)) == films.images.min((1, 2)))
-        if len(flat):
-            warnings.warn(f"{len(flat)} {part} films are of one grey value, first {films.table['path'].iloc[flat[0]]}: "
-                          "set them aside", stacklevel=3)
-    if batch_size < 2 or len(train) < 2 * -(-len(train) // batch_size):
-        raise ValueError(f"batch_size={batch_size} with {len(train)} training films makes a batch of one, and batch "
-                         "normalisation needs two: choose another batch_size, or more films")
 
 # %% ../nbs/04_training.ipynb #dabd80cd
 def _make_accelerator(
@@ -240,6 +223,7 @@ class _Loop:
         path = self.folder / "checkpoint.safetensors"
         self.history, self.best = _load_checkpoint(path, self.model, self.optimiser, self.settings)
         self.history.stopped = "finished"
+        _write_log(self.folder, self.history)  # it was killed, perhaps, between checkpoint and log
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         "The batches of an epoch, as film numbers"
@@ -266,9 +250,7 @@ class _Loop:
         batches, total = self.batches(epoch), 0.0
         for number, rows in enumerate(batches):
             loss = self.loss(rows, epoch)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch + 1}, batch {number + 1}: "
-                                         "lower the learning rate; the best weights so far are kept")
+            check_number(loss.item(), f"epoch {epoch + 1}, batch {number + 1}", self.train.table["path"].iloc[rows])
             self.accelerator.backward(loss * self.accelerator.num_processes)  # it averages over them; we have divided
             for group in self.optimiser.param_groups:
                 group["lr"] = group.get("scale", 1.0) * self.learning_rate(epoch * len(batches) + number)
@@ -291,15 +273,14 @@ class _Loop:
         torch.manual_seed(self.settings["seed"] * 100_003 + epoch)  # dropout: the same for a run resumed here
         row = {"epoch": epoch, "train_loss": self.train_epoch(epoch, bar)}
         row |= _validate(self.model, self.valid, self.metrics)
+        check_number(row["valid_loss"], f"epoch {epoch + 1}, on the validation films")
         row["learning_rate"], row["seconds"] = self.optimiser.param_groups[-1]["lr"], time.perf_counter() - started
         self.history.rows.append(row)
-        if row["train_loss"] > 3 * math.log(len(self.train.classes)):
-            warnings.warn(f"a training loss of {row['train_loss']:.1f}: is the learning rate too high?", stacklevel=4)
+        warn_if_wild(row["train_loss"], len(self.train.classes))
         if self.history.best_epoch < 0 or row["valid_loss"] < self.history.best_loss:
             self.history.best_epoch, self.best = epoch, self.weights()
         bar.set_description(f"training, epoch {epoch + 1}: validation loss {row['valid_loss']:.3f}")
         if self.folder and self.accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / "checkpoint.safetensors"
             _save_checkpoint(path, self.model, self.best, self.optimiser, self.history, self.settings)
             _write_log(self.folder, self.history)
@@ -327,22 +308,22 @@ def fit(
     """Train with cross-entropy, AdamW and one learning-rate cycle, and keep the weights with the best validation loss.
 
     Interrupted (Ctrl-C, the stop button), it keeps the best weights and returns; `resume=True` then continues to the
-    same result as an uninterrupted run. Raises ValueError where training could only fail, FloatingPointError where the
-    loss is no longer a number (with the best weights kept). One cycle: Smith 2018, arXiv 1803.09820.
+    same result as an uninterrupted run. Raises ValueError where training could only fail, OSError where `out` can't be
+    written; with the best weights kept, FloatingPointError where the loss is no longer a number, and MemoryError. One
+    cycle: Smith 2018, arXiv 1803.09820.
     """
-    _check_films(train, valid, batch_size)
+    check_films(train, valid, batch_size)
     settings = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
                     seed=seed, precision=precision, films=[len(train), len(valid)], augment=repr(augment))
-    loop = _Loop(model, train, valid, settings, augment, metrics, out and Path(out), progress, parameter_groups)
+    loop = _Loop(model, train, valid, settings, augment, metrics, out and check_writable(out), progress,
+                 parameter_groups)
     if resume:
         loop.resume()
     try:
-        with torch.random.fork_rng(), loop.progress_bar() as bar:
-            for epoch in range(len(loop.history.rows), epochs):
-                loop.run_epoch(epoch, bar)
-                if patience is not None and epoch - loop.history.best_epoch >= patience:
-                    loop.history.stopped = "early"
-                    break
+        with torch.random.fork_rng(), loop.progress_bar() as bar, memory_in_words(batch_size, train.size_px):
+            while len(loop.history.rows) < epochs and not loop.history.is_stale(patience):
+                loop.run_epoch(len(loop.history.rows), bar)
+        loop.history.stopped = "early" if loop.history.is_stale(patience) else "finished"
     except KeyboardInterrupt:
         loop.history.stopped = "interrupted"
     finally:
