@@ -66,12 +66,14 @@ def check_number(
 
 
 def warn_if_wild(
-    loss: float,  # mean training loss of an epoch, nats
+    loss: float,  # mean over an epoch's films, nats
     classes: int,  # how many
+    what: str = "training loss",  # of which films
 ) -> None:
-    "Warn of a training loss three times that of knowing nothing: such steps are far too long"
+    "Warn of a loss three times that of knowing nothing: the steps are far too long"
     if loss > 3 * math.log(classes):
-        warnings.warn(f"a training loss of {loss:.1f}: is the learning rate too high?", stacklevel=4)
+        warnings.warn(f"a {what} of {loss:.1f}, where knowing nothing costs {math.log(classes):.1f}: is the learning "
+                      "rate too high?", stacklevel=4)
 
 # %% ../nbs/03a_faults.ipynb #5878301f
 @contextmanager

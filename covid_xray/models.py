@@ -45,7 +45,7 @@ class Predictions:
         "Write as CSV, with probabilities to 6 digits"
         columns = {f"p_{name}": self.probabilities[:, i].round(6) for i, name in enumerate(self.classes)}
         with whole_file(path) as partly:
-            self.table.assign(**columns).to_csv(partly, index=False)
+            self.table.assign(**columns).to_csv(partly, index=False, errors="surrogateescape")  # any file name
 
 
 def predict(

@@ -109,9 +109,9 @@ def _save_figure(figure: Figure, path: Path) -> None:
 
 
 def _save_table(table: pd.DataFrame, path: Path) -> None:
-    "Save as CSV, whole or not at all"
+    "Save as CSV, whole or not at all; file names that are no text keep their bytes"
     with whole_file(path) as partly:
-        table.to_csv(partly, index=False)
+        table.to_csv(partly, index=False, errors="surrogateescape")
 
 # %% ../nbs/06b_run.ipynb #73790d3d
 def explanation_sheet(
@@ -256,7 +256,7 @@ def evaluate_run(
     model, settings = load_model(run)
     own = None if settings["task"] in (None, "own") else settings["task"]
     table, names = _table_for_run(source, root, None if own else settings["classes"], own or "")
-    seen = pd.read_csv(run / "films.csv", dtype="string")
+    seen = pd.read_csv(run / "films.csv", dtype="string", encoding_errors="surrogateescape")
     seen = seen[seen["split"].isin(["train", "valid"])]
     known = sum(table[c].isin(seen[c].dropna()) for c in ("person", "dup_group", "sha256")) > 0
     if known.all():

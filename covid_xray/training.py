@@ -324,6 +324,8 @@ def fit(
             while len(loop.history.rows) < epochs and not loop.history.is_stale(patience):
                 loop.run_epoch(len(loop.history.rows), bar)
         loop.history.stopped = "early" if loop.history.is_stale(patience) else "finished"
+        if loop.history.rows:
+            warn_if_wild(loop.history.best_loss, len(train.classes), "best validation loss")
     except KeyboardInterrupt:
         loop.history.stopped = "interrupted"
     finally:

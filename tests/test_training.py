@@ -157,6 +157,10 @@ def test_faults_are_told_before_training(tmp_path):
     with pytest.raises(ValueError, match="all films are covid"):
         run(network(), *(Radiographs.from_arrays(part.images[part.targets == 0], part.table[part.targets == 0],
                                                  classes=("covid",)) for part in (train, valid)), epochs=1)
+    with pytest.raises(ValueError, match="all films of the training part are normal: there is nothing to tell apart"):
+        run(network(), Radiographs.from_arrays(train.images, train.table.assign(label="normal")), valid, epochs=1)
+    with pytest.raises(ValueError, match="all training films are of one grey value"):
+        run(network(), Radiographs.from_arrays(0 * train.images + 90, train.table), valid, epochs=1)
     with pytest.raises(ValueError, match="fp32, bf16, fp16"):
         run(network(), train, valid, epochs=1, precision="half")
 
@@ -187,17 +191,87 @@ def test_a_rate_far_too_high_is_told():
         fit(network(), squares(30), squares(30, 1), epochs=2, batch_size=10, learning_rate=30.0, progress=False)
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_best(tmp_path):
+def test_a_wild_validation_loss_is_told_where_the_training_loss_came_down():
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="best validation loss of .*is the learning rate too high"):
+        fit(create_model("residual"), squares(60), squares(30, 1), epochs=2, batch_size=12, learning_rate=0.3,
+            progress=False)
+
+
+def valid_loss(model, valid) -> float:
+    said = predict(model, valid)
+    return float(-np.log(said.probabilities[np.arange(len(valid)), said.targets]).mean())
+
+
+class Spoilt:
+    "An augmentation that multiplies its n-th batch"
+
+    def __init__(self, number: int, by: float):
+        self.left, self.by = number, by
+
+    def __call__(self, images, generators):
+        self.left -= 1
+        return images * self.by if self.left == 0 else images
+
+
+@pytest.mark.parametrize("by", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_best(by, tmp_path):
+    "With 30 films by 16 an epoch has two batches, so the sixth is the second of the third epoch"
+    from covid_xray.training import _epoch_order
+
+    train, valid, model, twin = squares(30), squares(30, 1), network(), network()
+    film = train.table["path"].iloc[_epoch_order(30, 16, 0, 2)[1][0]]
+    with pytest.raises(FloatingPointError, match=rf"became nan in epoch 3, batch 2 \(films {film}, .*best weights"):
+        run(model, train, valid, epochs=4, augment=Spoilt(6, by), out=tmp_path)
+    run(twin, train, valid, epochs=4, augment=Spoilt(5, 1.0), out=tmp_path / "twin")
+    losses = pd.read_csv(tmp_path / "log.csv")["valid_loss"].tolist()
+    assert losses == pd.read_csv(tmp_path / "twin/log.csv")["valid_loss"].tolist()[:2]
+    assert valid_loss(model, valid) == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_weights_spoilt_by_the_last_step_never_become_the_best():
+    "No batch follows that would show it; and any comparison with nan is false, so nothing would ever replace them"
+    model, train, steps = network(), squares(30), []
+    weights = copy.deepcopy(model.state_dict())
+    model[0].weight.register_hook(lambda slope: steps.append(1) or (slope * float("nan") if len(steps) == 2 else slope))
+    with pytest.raises(FloatingPointError, match="epoch 1, on the validation films"):
+        run(model, train, squares(30, 1), epochs=1)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_out_of_memory_says_what_to_lower_and_keeps_the_best(tmp_path):
+    "The allocator's own error: a petabyte is asked for in the second epoch"
     train, valid, model = squares(30), squares(30, 1), network()
 
-    def spoil(images, generators):
-        return images * float("nan")
+    def greedy(images, generators):
+        if (tmp_path / "checkpoint.safetensors").is_file():
+            torch.empty(10**15)
+        return images
 
-    weights = copy.deepcopy(model.state_dict())
-    with pytest.raises(FloatingPointError, match="epoch 1, batch 1"):
-        run(model, train, valid, epochs=2, augment=spoil)
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, weights[name])
+    with pytest.raises(MemoryError, match=r"16 films of 32 px at once: lower batch_size \(to 8\), then size_px"):
+        run(model, train, valid, epochs=3, augment=greedy, out=tmp_path)
+    logged = pd.read_csv(tmp_path / "log.csv")["valid_loss"][0]
+    assert valid_loss(model, valid) == pytest.approx(logged, abs=1e-6)
+
+
+def test_other_errors_of_the_network_are_passed_on():
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), squares(30), squares(30, 1), epochs=1)
+
+
+def test_a_run_that_had_stopped_early_stays_so_when_resumed(tmp_path):
+    "Killed after its last checkpoint, it would otherwise train on, and leave no whole log"
+    train, valid = squares(60), squares(30, seed=1)
+    upside_down = Radiographs.from_arrays(valid.images, valid.table.assign(label=valid.table["label"].map(
+        {"covid": "pneumonia", "normal": "normal", "pneumonia": "covid"})))
+    model, again = network(), network(9)
+    first = run(model, train, upside_down, epochs=30, patience=2, out=tmp_path)
+    (tmp_path / "log.csv").write_text("epoch,train_l")
+    second = run(again, train, upside_down, epochs=30, patience=2, out=tmp_path, resume=True)
+    assert first.stopped == second.stopped == "early" and first.rows == second.rows
+    assert len(pd.read_csv(tmp_path / "log.csv")) == len(first.rows)
+    for ours, theirs in zip(model.state_dict().values(), again.state_dict().values()):
+        assert torch.equal(ours, theirs)
 
 
 def test_uneven_batches_see_every_film_once():

@@ -1,6 +1,6 @@
 """Kill what writes files, at any moment, and see that nothing half-written is read as whole and a rerun ends the same.
 
-    python tools/kills.py [--kills 60] [--only download cache ...] [--seed 0] [--out FILE.csv]    # `make kills`
+    python tools/kills.py [--kills 40] [--only download cache ...] [--seed 0] [--out FILE.csv]    # `make kills`
 
 Every job runs in a forked process (torch is imported once) and gets SIGKILL: half of the times at a random moment, half of
 them just before a random file operation (open, rename, remove, ...), which time alone would rarely hit. Then a reader looks
@@ -404,10 +404,10 @@ def report(job: str, what: str, names: list[str]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=60, help="of each job")
+    parser.add_argument("--kills", type=int, default=40, help="of each job")
     parser.add_argument("--only", nargs="+", choices=list(JOBS), default=list(JOBS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="a CSV file")
+    parser.add_argument("--out", type=Path, help="a CSV file; rows of other jobs stay")
     given = parser.parse_args()
     torch.set_num_threads(1)  # a process that was forked from one with several threads may hang
     chance, rows = random.Random(given.seed), []
@@ -417,7 +417,9 @@ def main() -> None:
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     if given.out:
-        table.to_csv(given.out, index=False)
+        kept = pd.read_csv(given.out) if given.out.is_file() else table.head(0)
+        both = pd.concat([kept[~kept["what"].isin(given.only)], table])
+        both.sort_values("what", key=lambda names: names.map(list(JOBS).index)).to_csv(given.out, index=False)
     sys.exit(int(table[["lost", "wrong"]].to_numpy().sum() > 0))
 
 
