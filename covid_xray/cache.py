@@ -62,8 +62,8 @@ _ELSEWHERE = "choose another folder (for the cache: COVID_XRAY_CACHE)"
 def _error_number(error: Exception, folder: Path) -> int | None:
     "The operating system's number of an error about this folder; safetensors wraps it in a text"
     about = getattr(error, "filename", None)
-    if about is not None and str(folder) not in str(about):
-        return None
+    if error.__cause__ is not None or about is not None and str(folder) not in str(about):
+        return None  # in words already, or about another file
     wrapped = re.search(r"os error (\d+)", str(error))
     return int(wrapped[1]) if wrapped else getattr(error, "errno", None)
 
