@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -136,7 +137,8 @@ def _table_for_run(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:  # record table and class names
     "The films of a source with the labels of a task, or with labels of one's own"
     if classes is not None:
-        return load_table(source, root, classes=classes), tuple(classes)
+        table = load_table(source, root, classes=classes)
+        return table, table.attrs["classes"]
     table = load_table(source, root)
     source_name = table.attrs.get("source")
     table, names = select_task(table, task)
@@ -289,6 +291,12 @@ def predict_files(
     table.insert(0, "path", read)
     return table, aside
 
+# %% ../nbs/06b_run.ipynb #8be2d705
+def _picture_name(number: int, path: str, label: str) -> str:
+    "A file name after the film's and the class's: short and of plain letters, for both may come from strangers"
+    words = (re.sub(r"[^\w.-]+", "_", word)[:30] for word in (Path(path.split("?")[0]).stem, label))
+    return "_".join([f"{number:04d}", *words]) + ".png"
+
 # %% ../nbs/06b_run.ipynb #87b28eaf
 def explain_files(
     run: str | Path,  # a run folder, or the name of a shipped model
@@ -304,8 +312,7 @@ def explain_files(
     out.mkdir(parents=True, exist_ok=True)
     for i, path in enumerate(tqdm(read, desc="explaining", disable=len(read) < 20)):
         explanation = explain(model, images[i:i + 1], method=method)
-        name = Path(path.split("?")[0]).name.replace(":", "_")
-        pictures.append(out / f"{i + 1:04d}_{Path(name).stem}_{settings['classes'][int(explanation.targets[0])]}.png")
+        pictures.append(out / _picture_name(i + 1, path, settings["classes"][int(explanation.targets[0])]))
         with plt.style.context("covid_xray.course"):
             figure = plot_explanations(images[i:i + 1].numpy(), explanation, settings["classes"], columns=1)
             _save_figure(figure, pictures[-1])
