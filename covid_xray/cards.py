@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -242,8 +244,8 @@ def unpack_bundle(
     folder = Path(folder)
     try:
         opened = zipfile.ZipFile(archive)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{Path(archive).name} is no zip file") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        raise ValueError(f"{Path(archive).name} is no zip file ({error})") from error
     with opened:
         strange = [info.filename for info in opened.infolist() if info.filename not in BUNDLE_FILES]
         if strange:
@@ -251,8 +253,12 @@ def unpack_bundle(
         if sum(info.file_size for info in opened.infolist()) > MAX_BUNDLE_BYTES:
             raise ValueError(f"{Path(archive).name} unpacks to more than {MAX_BUNDLE_BYTES:,} bytes")
         folder.mkdir(parents=True, exist_ok=True)
-        for info in opened.infolist():
-            (folder / info.filename).write_bytes(opened.read(info))
+        try:
+            for info in opened.infolist():
+                with opened.open(info) as member, open(folder / info.filename, "wb") as file:
+                    shutil.copyfileobj(member, file)
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, NotImplementedError) as error:
+            raise ValueError(f"{Path(archive).name} is damaged, or needs a password ({error})") from error
     return folder
 
 # %% ../nbs/09e_cards.ipynb #51fc4d2d

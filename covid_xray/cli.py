@@ -104,7 +104,7 @@ def predict(
         typer.echo(json.dumps({"disclaimer": DISCLAIMER, "films": films, "set_aside": aside}, indent=1))
     else:
         for path, result in told.items():
-            typer.echo(f"{path}\n  " + "\n  ".join(result.lines()))
+            typer.echo(f"{_shown(path)}\n  " + "\n  ".join(result.lines()))
         typer.echo(DISCLAIMER)
     _report_aside(aside)
 
@@ -203,7 +203,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Where to listen; any other address is seen by the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
     allow_host: Annotated[Optional[list[str]], typer.Option(help="A further name by which it may be called.")] = None,
-    max_mb: Annotated[float, typer.Option(min=0.01, help="Largest upload.")] = 40,
+    max_mb: Annotated[float, typer.Option(min=0.01, max=1000, help="Largest upload.")] = 40,
     in_hand: Annotated[int, typer.Option(min=1, help="Requests at once; one more is told to come again.")] = 8,
     at_once: Annotated[int, typer.Option(min=1, help="Films worked on at once, of those.")] = 1,
 ) -> None:
@@ -211,6 +211,8 @@ def serve(
     from covid_xray.exchange import Limits
     from covid_xray.service import serve as run
 
+    if max_mb != max_mb:
+        raise ValueError("--max-mb is no number")
     limits = Limits(max_bytes=int(max_mb * 1e6), in_hand=in_hand, at_once=at_once)
     run(model, host=host, port=port, hosts=allow_host or (), limits=limits)
 
@@ -252,10 +254,15 @@ def _words(text: str | None) -> tuple[str, ...] | None:
     return tuple(word.strip() for word in text.split(",") if word.strip()) if text else None
 
 
+def _shown(text: object) -> str:
+    "A name as it may be printed: on one line, without commands to the terminal"
+    return str(text) if str(text).isprintable() else ascii(str(text))[1:-1]
+
+
 def _report_aside(aside: dict[str, str]) -> None:
     "Name the files that could not be read, and end with 1 where there are any"
     for path, reason in aside.items():
-        typer.echo(f"set aside: {path}: {reason}", err=True)
+        typer.echo(f"set aside: {_shown(path)}: {_shown(reason)}", err=True)
     if aside:
         raise typer.Exit(1)
 
@@ -270,5 +277,5 @@ def main() -> None:
         if debug:
             raise
         first = str(error).strip().splitlines() or [""]
-        typer.echo(f"covid-xray: {type(error).__name__}: {first[0]}", err=True)
+        typer.echo(f"covid-xray: {type(error).__name__}: {_shown(first[0])}", err=True)
         sys.exit(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import os
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,7 +22,7 @@ from tqdm.auto import tqdm
 
 from . import phantom
 from .cache import cache_name, function_facts, open_or_build
-from .records import CLASSES
+from .records import _DEFLATED, CLASSES
 from .splits import check_disjoint, patient_folds, split_by_patient
 
 if TYPE_CHECKING:
@@ -29,15 +30,19 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 # %% auto #0
-__all__ = ['MIN_SIDE_PX', 'MAX_PIXELS', 'DECODER_VERSION', 'UnreadableFilm', 'to_grey', 'open_dicom', 'read_radiograph', 'resize',
-           'Radiographs', 'check_disjoint', 'patient_folds', 'split_by_patient']
+__all__ = ['MIN_SIDE_PX', 'MAX_PIXELS', 'MAX_BYTES', 'MAX_SCANS', 'FORMATS', 'DECODER_VERSION', 'UnreadableFilm', 'read_file',
+           'to_grey', 'open_dicom', 'read_radiograph', 'resize', 'Radiographs', 'check_disjoint', 'patient_folds',
+           'split_by_patient']
 
 # %% ../nbs/01_data.ipynb #795ef3ad
 _all_ = ["check_disjoint", "patient_folds", "split_by_patient"]  # splitting belongs to the data: found here too
 
 # %% ../nbs/01_data.ipynb #758b6967
 MIN_SIDE_PX = 32  # no radiograph is smaller; a 1 x 1 "film" is a placeholder of a web page
-MAX_PIXELS = 80_000_000  # four times the largest detector: more is a mistake or an attack
+MAX_PIXELS = 40_000_000  # twice the largest detector: more is a mistake or an attack
+MAX_BYTES = 400_000_000  # of a file: more is no single radiograph
+MAX_SCANS = 100  # passes of a progressive JPEG, which usually has about ten: a small file may ask for thousands
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000", "PPM")  # no other reader of Pillow is tried
 
 
 class UnreadableFilm(ValueError):
@@ -51,14 +56,28 @@ class UnreadableFilm(ValueError):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = path, reason
 
+# %% ../nbs/01_data.ipynb #7d3c1f52
+def read_file(
+    path: str | Path,  # of a film
+) -> bytes:  # its content
+    "Read a file whole; raises ValueError for a pipe or a device, which would be waited for, and for what is too large"
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("a folder" if stat.S_ISDIR(status.st_mode) else "neither a file nor a folder: a pipe, a device")
+    if status.st_size > MAX_BYTES:
+        raise ValueError(f"a file of {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+    return Path(path).read_bytes()
+
 # %% ../nbs/01_data.ipynb #d10c7e5b
 def _to_uint8(values: np.ndarray) -> np.ndarray:
-    "Stretch the array's own range linearly to 0..255; a constant array becomes 0"
-    values = np.nan_to_num(np.asarray(values, dtype=np.float64))
-    low, high = values.min(), values.max()
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    return np.round((values - low) * (255 / (high - low))).astype(np.uint8)
+    "Stretch the array's own range linearly to 0..255, row by row to spare memory; a constant array becomes 0"
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        raise ValueError("holds values that are not finite numbers")
+    shown = np.zeros(values.shape, np.uint8)
+    for row, out in zip(values, shown if high > low else ()):
+        out[:] = np.round((row.astype(np.float64) - low) * (255 / (high - low)))
+    return shown
 
 # %% ../nbs/01_data.ipynb #d817545f
 def to_grey(
@@ -77,12 +96,15 @@ def to_grey(
 # %% ../nbs/01_data.ipynb #d41420ad
 def _decode_picture(content: bytes) -> np.ndarray:  # uint8 [H, W]
     "Decode a picture file; raises ValueError with the reason where it can't be one radiograph"
+    scans = content.count(b"\xff\xda") if content[:2] == b"\xff\xd8" else 0
+    if scans > MAX_SCANS:
+        raise ValueError(f"a JPEG of {scans:,} passes; at most {MAX_SCANS} are read")
     try:
-        picture = Image.open(io.BytesIO(content))
+        picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ValueError("declares far more pixels than any radiograph has") from error
     except OSError as error:
-        raise ValueError(f"no picture format that Pillow knows (begins with {content[:12]!r})") from error
+        raise ValueError(f"no picture format that is read here (begins with {content[:12]!r})") from error
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"declares {width} x {height} pixels; at most {MAX_PIXELS:,} are read")
@@ -101,6 +123,8 @@ def _decode_dicom(dataset: Dataset) -> np.ndarray:  # uint8 [H, W]
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"photometric interpretation is {photometric or 'missing'}; MONOCHROME1 or 2 is needed")
+    if (pixels := int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0)) > MAX_PIXELS:
+        raise ValueError(f"declares {pixels:,} pixels; at most {MAX_PIXELS:,} are read")
     shown = _to_uint8(apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset))
     return 255 - shown if photometric == "MONOCHROME1" else shown
 
@@ -113,6 +137,8 @@ def open_dicom(
         import pydicom
     except ImportError as error:
         raise ImportError('reading DICOM needs pydicom: pip install "covid_xray[dicom]"') from error
+    if _DEFLATED in content:  # a small file may unpack to more than the memory holds
+        raise ValueError("a deflated DICOM file; save it in another transfer syntax")
     try:
         return pydicom.dcmread(io.BytesIO(content))
     except Exception as error:  # pydicom raises many kinds on damaged files
@@ -128,18 +154,18 @@ def read_radiograph(
     stretched to 0..255, MONOCHROME1 inverted. Raises `UnreadableFilm` (path and reason) for anything that can't be one
     radiograph, FileNotFoundError where there is no file, ImportError where a DICOM file is met without pydicom.
     """
-    if isinstance(film, (str, Path)) and str(film).startswith("phantom:"):
-        return phantom.render([str(film)], 512)[0]
     name = str(film) if isinstance(film, (str, Path)) else f"<{type(film).__name__}>"
     try:
-        content = Path(film).read_bytes() if isinstance(film, (str, Path)) else film
-        image = _decode(content)
+        if name.startswith("phantom:"):
+            return phantom.render([name], 512)[0]
+        image = _decode(read_file(film) if isinstance(film, (str, Path)) else film)
         if min(image.shape) < MIN_SIDE_PX:
             raise ValueError(f"only {image.shape[1]} x {image.shape[0]} pixels; {MIN_SIDE_PX} a side are the least")
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # decoders raise many kinds on damaged files; each becomes one that names the film
-        raise UnreadableFilm(name, str(error) or type(error).__name__) from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UnreadableFilm(name, reason) from error
     return image
 
 # %% ../nbs/01_data.ipynb #99723f6f
@@ -232,6 +258,18 @@ def _pixel_facts(paths: Sequence[str], size_px: int, fit: str, prepare: Callable
     step = None if prepare is None else function_facts(prepare)
     return [DECODER_VERSION, size_px, fit, step, [identity(path) for path in paths]]
 
+# %% ../nbs/01_data.ipynb #c2a9e310
+def _check_request(table: pd.DataFrame, size_px: int, classes: Sequence[str]) -> None:
+    "Raise ValueError for what `Radiographs` can't be asked"
+    absent = [name for name in ("path", "label") if name not in table]
+    if absent:
+        raise ValueError(f"the table has no column {' and '.join(absent)}: give a record table, as load_table makes it")
+    if not 1 <= size_px <= 4096:
+        raise ValueError(f"size_px={size_px}: 1 to 4096 pixels a side can be asked for")
+    odd = [name for name in classes if not isinstance(name, str) or not name or {"/", "\\", "\0"} & set(name)]
+    if odd or len(set(classes)) < len(classes):
+        raise ValueError(f"classes={tuple(classes)}: different words are needed, without slashes")
+
 # %% ../nbs/01_data.ipynb #009ee3e0
 class Radiographs:
     """The films of a record table, decoded once: `images` uint8 [N,H,W], `targets` int64 [N], `table` (N rows).
@@ -253,6 +291,7 @@ class Radiographs:
         strict: bool = False,  # raise on the first unreadable film rather than set it aside
         progress: bool = True,  # show a progress bar while decoding
     ):
+        _check_request(table, size_px, classes)
         paths = [str(path) for path in table["path"]]
         self.classes, self.size_px = tuple(classes), size_px
         shape = (len(paths), size_px, size_px)

@@ -22,15 +22,15 @@ from PIL import Image, ImageOps
 from .admission import Flag, admit, check_header, colourfulness
 from .bundle import class_of_interest, film_numbers
 from .contrast import preparation
-from .data import MAX_PIXELS, MIN_SIDE_PX, UnreadableFilm, open_dicom, read_radiograph, resize, to_grey
+from .data import (
+    MAX_PIXELS, MIN_SIDE_PX, UnreadableFilm, open_dicom, read_file, read_radiograph, resize, to_grey)
 from .gradcam import explain as explain_images
 from .metrics import predictive_values
 from .models import load_model
 from .run import DISCLAIMER
 
 # %% auto #0
-__all__ = ['MAX_BYTES', 'NO_POINT', 'Taken', 'take', 'Result', 'is_refused', 'decide', 'say_doubt', 'unlike_training',
-           'Predictor']
+__all__ = ['NO_POINT', 'Taken', 'take', 'Result', 'is_refused', 'decide', 'say_doubt', 'unlike_training', 'Predictor']
 
 # %% ../nbs/09_deployment.ipynb #4d266b39
 def _from_array(values: np.ndarray) -> np.ndarray:  # uint8 [H, W]
@@ -74,9 +74,6 @@ def _take_dataset(dataset: Any) -> Taken:
     return Taken(None if refused else read_radiograph(dataset), 0.0, flags)
 
 # %% ../nbs/09_deployment.ipynb #37f24924
-MAX_BYTES = 400_000_000  # a file beyond that is no single radiograph
-
-
 def _read_item(item: Any) -> Taken:
     "Choose the way by what the item is; raises ValueError, OSError, ImportError, TypeError"
     if isinstance(item, np.ndarray):
@@ -89,9 +86,7 @@ def _read_item(item: Any) -> Taken:
     if isinstance(item, (str, Path)) and str(item).startswith("phantom:"):
         return Taken(read_radiograph(item))
     if isinstance(item, (str, Path)):
-        if os.path.isfile(item) and os.path.getsize(item) > MAX_BYTES:
-            raise ValueError(f"a file of {os.path.getsize(item):,} bytes; at most {MAX_BYTES:,} are read")
-        return _take_bytes(Path(item).read_bytes())
+        return _take_bytes(read_file(item))
     if hasattr(item, "PhotometricInterpretation") or type(item).__name__ in ("Dataset", "FileDataset"):
         return _take_dataset(item)
     raise TypeError(f"a {type(item).__name__}; a path, bytes, a Pillow image, an array or a DICOM data set is needed")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,7 +27,16 @@ from .data import Radiographs
 from .faults import memory_in_words
 
 # %% auto #0
-__all__ = ['Predictions', 'predict', 'save_model', 'read_weights', 'load_model']
+__all__ = ['save_table', 'Predictions', 'predict', 'save_model', 'seal', 'read_weights', 'load_model']
+
+# %% ../nbs/03b_models.ipynb #38781820
+def save_table(
+    table: pd.DataFrame,  # any table
+    path: str | Path,  # a CSV file
+) -> None:
+    "Write as CSV, whole or not at all; file names that are no text keep their bytes"
+    with whole_file(path) as partly:
+        table.to_csv(partly, index=False, errors="surrogateescape")
 
 # %% ../nbs/03b_models.ipynb #a5a11e32
 @dataclass
@@ -44,8 +54,7 @@ class Predictions:
     ) -> None:
         "Write as CSV, with probabilities to 6 digits"
         columns = {f"p_{name}": self.probabilities[:, i].round(6) for i, name in enumerate(self.classes)}
-        with whole_file(path) as partly:
-            self.table.assign(**columns).to_csv(partly, index=False, errors="surrogateescape")  # any file name
+        save_table(self.table.assign(**columns), path)
 
 
 def predict(
@@ -83,12 +92,27 @@ def save_model(
         kept = dict(settings) | {"weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
         page.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
+# %% ../nbs/03b_models.ipynb #47eb7cb2
+def seal(
+    tensors: Mapping[str, torch.Tensor],  # what a file holds
+    history: Mapping[str, Any],  # and what its header says, ready for JSON
+    settings: Mapping[str, Any],  # the same
+) -> torch.Tensor:  # uint8 [32]
+    "A checksum of all that a checkpoint holds: a changed digit would else go into the weights unseen"
+    digest = hashlib.sha256(json.dumps([dict(history), dict(settings)]).encode())
+    for name in sorted(set(tensors) - {"seal"}):
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
+        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
 # %% ../nbs/03b_models.ipynb #7c7ea873
 def read_weights(
     path: str | Path,  # a safetensors file
     sha256: str | None = None,  # its checksum where one is known
 ) -> dict[str, torch.Tensor]:  # name -> weights
     "Read weights from a file that need not be trusted; nothing is unpickled. Raises ValueError with the reason"
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is not there: it holds the weights, and belongs beside settings.json")
     content = Path(path).read_bytes()
     if content[8:9] != b"{" and (content[:2] == b"PK" or content[:1] == b"\x80"):
         raise ValueError(f"{Path(path).name} is a pickle, as torch.save writes it: opening it could run any code. "
@@ -99,7 +123,66 @@ def read_weights(
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{Path(path).name} is not the file that settings.json belongs to (SHA-256 differs): damaged "
                          "or exchanged")
-    return load(content)
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:  # the two last for types torch doesn't have
+        raise ValueError(f"{Path(path).name} is damaged, or no safetensors file ({error})") from error
+
+# %% ../nbs/03b_models.ipynb #9e4f02b7
+def _is_number(value: Any, low: float, high: float) -> bool:
+    "Whether JSON gave a number of this range; NaN is in none"
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_point(point: Any, classes: Any) -> bool:
+    "Whether an operating point can be used, see `operating_point` in 05e"
+    if not isinstance(point, dict):
+        return False
+    shares = [point.get(name) for name in ("sensitivity", "specificity")]
+    return not point or (isinstance(classes, list) and point.get("label") in classes and "rule" in point
+                         and _is_number(point.get("threshold"), 0, 1)
+                         and all(isinstance(share, dict) and _is_number(share.get("value"), 0, 1) for share in shares))
+
+
+def _are_facts(facts: Any) -> bool:
+    "Whether facts about training films can be used, see `training_facts` in 05e"
+    deciles = facts.get("deciles", {}) if isinstance(facts, dict) else None
+    return isinstance(deciles, dict) and all(
+        isinstance(row, list) and len(row) > 1 and all(_is_number(value, -1e9, 1e9) for value in row)
+        for row in deciles.values())
+
+# %% ../nbs/03b_models.ipynb #41c7d9ae
+_RULES: dict[str, Callable[[Any, Mapping], bool]] = {  # setting -> whether a value of it can be used
+    "model": lambda value, _: isinstance(value, str),
+    "in_channels": lambda value, _: type(value) is int and 1 <= value <= 64,
+    "classes": lambda value, _: isinstance(value, list) and 1 <= len(value) <= 1000 and len(set(map(str, value))) ==
+    len(value) and all(isinstance(name, str) and name and not {"/", "\\", "\0"} & set(name) for name in value),
+    "size_px": lambda value, _: type(value) is int and 1 <= value <= 4096,
+    "fit": lambda value, _: value in ("squash", "pad", "crop"),
+    "temperature": lambda value, _: _is_number(value, 1e-3, 1e3),
+    "prepare": lambda value, _: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    "operating_point": lambda value, settings: _is_point(value, settings["classes"]),
+    "prediction_sets": lambda value, _: isinstance(value, dict) and (not value or all(
+        _is_number(value.get(name), 0, 1e9) for name in ("coverage", "lowest", "persons"))),
+    "facts": lambda value, _: _are_facts(value),
+}
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    "The settings of a model; raises ValueError naming the first that can't be used, before anything is built from it"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"settings.json is no JSON ({type(error).__name__})") from error
+    if not isinstance(settings, dict):
+        raise ValueError("settings.json holds no table of settings")
+    needed = ("model", "in_channels", "classes", "size_px", "fit")
+    for name, is_right in _RULES.items():
+        if name not in settings and name in needed:
+            raise ValueError(f"settings.json lacks {name!r}")
+        if name in settings and not is_right(settings[name], settings):
+            raise ValueError(f"settings.json: {name} is {str(settings[name])[:80]!r}, which can't be used")
+    return settings
 
 # %% ../nbs/03b_models.ipynb #a1047cff
 def load_model(
@@ -110,19 +193,20 @@ def load_model(
     Raises FileNotFoundError where there is none, naming the shipped ones, and ValueError where the files do not fit
     together.
     """
-    if Path(name).is_file():
+    if os.path.isfile(name):
         raise ValueError(f"{name} is a file; a model is a folder with model.safetensors and settings.json. Files such "
                          "as .pt and .pkl are never opened: unpickling can run any code")
     shipped = Path(str(resources.files("covid_xray"))) / "models"
-    folder = next((f for f in (Path(name), shipped / str(name)) if (f / "settings.json").is_file()), None)
+    folder = next((f for f in (Path(name), shipped / str(name)) if os.path.isfile(f / "settings.json")),
+                  None)
     if folder is None:
         names = sorted(f.parent.name for f in shipped.glob("*/settings.json"))
         raise FileNotFoundError(f"no model at {name}: a folder with model.safetensors and settings.json is needed"
                                 + (f", or one of the shipped {', '.join(names)}" if names else ""))
     try:
-        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        settings = _read_settings(folder / "settings.json")
         model = create_model(settings["model"], settings["in_channels"], len(settings["classes"]))
         model.load_state_dict(read_weights(folder / "model.safetensors", settings.get("weights_sha256")))
-    except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} holds no usable model: {error}") from error
     return model.eval(), settings

@@ -5,11 +5,14 @@
 # %% ../nbs/00_records.ipynb #cc972a93
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -119,7 +122,7 @@ def label_of(
     word: str,  # a label as somebody wrote it: a folder name, a cell of a CSV
 ) -> str:  # "covid", "normal", "pneumonia", or the word itself in small letters with underscores
     "Translate a label as written to the course's word for it."
-    plain = re.sub(r"[\W_]+", "_", word.strip().casefold()).strip("_")
+    plain = re.sub(r"[\W_]+", "_", str(word).strip().casefold()).strip("_")
     return _LABEL_OF.get(plain, plain)
 
 # %% ../nbs/00_records.ipynb #39bb99a4
@@ -171,24 +174,40 @@ def _is_dicom(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
 
+
+def _why_not(path: Path) -> str | None:
+    "Why an entry of a folder is no film, None where it is one; a pipe would be waited for, so only files are opened"
+    if not os.path.isfile(path):
+        return "broken links, pipes and the like"
+    try:
+        str(path).encode()
+        film = path.suffix.lower() in _FILM_ENDINGS or _is_dicom(path)
+    except UnicodeEncodeError:
+        return "names that are not UTF-8"
+    except OSError:
+        return "files that can't be opened"
+    return None if film else "files that are not images"
+
 # %% ../nbs/00_records.ipynb #473d6494
 def film_files(
     root: Path,  # a folder
 ) -> tuple[list[Path], dict[str, int]]:  # the films below it in order of their names, and what was left out, counted
     "Find the image and DICOM files below a folder; hidden files, masks and all other files are not films."
-    films, left_out, seen = [], Counter(), set()
-    for folder, names, files in os.walk(root, followlinks=True):
+    films, left_out, seen, closed = [], Counter(), set(), []
+    for folder, names, files in os.walk(root, onerror=closed.append, followlinks=True):
         real = os.path.realpath(folder)
         names[:] = sorted(n for n in names if not n.startswith((".", "__MACOSX"))) if real not in seen else []
         paths = [Path(folder, name) for name in sorted(files) if not name.startswith(".")] if real not in seen else []
         seen.add(real)
         inside = [part.casefold() for part in Path(folder).relative_to(root).parts]
-        found = [path for path in paths if path.suffix.lower() in _FILM_ENDINGS or _is_dicom(path)]
-        left_out["files that are not images"] += len(paths) - len(found)
+        reasons = {path: _why_not(path) for path in paths}
+        found = [path for path in paths if reasons[path] is None]
+        left_out.update(reason for reason in reasons.values() if reason)
         if set(inside) & set(_MASK_FOLDERS):
             left_out["mask images"] += len(found)
         else:
             films += found
+    left_out["folders that can't be opened"] += len(closed)
     return films, {reason: count for reason, count in left_out.items() if count}
 
 # %% ../nbs/00_records.ipynb #b2cb98ef
@@ -220,14 +239,30 @@ def dicom_facts(
     except ImportError as error:
         raise ImportError("reading DICOM needs pydicom: pip install 'covid_xray[dicom]'") from error
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-    except (pydicom.errors.InvalidDicomError, EOFError, OSError, ValueError):
+        with open(path, "rb") as file:
+            if _DEFLATED in file.read(4096):  # unpacked whole to be read: a small file may fill the memory
+                return None
+        return _facts(pydicom.dcmread(path, stop_before_pixels=True))
+    except Exception:  # pydicom raises many kinds on damaged files, some only when an element is looked at
         return None
+
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax, DICOM PS3.5 A.5
+
+
+def _side(value: Any) -> int | None:
+    "Rows or columns of a header; None for what can't be a length"
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _facts(header: Any) -> dict:
+    "The facts in a parsed header"
     view, sex = _word("view", header.get("ViewPosition", "") or ""), _word("sex", header.get("PatientSex", "") or "")
     return dict(patient=str(header.get("PatientID", "") or "") or None, view=view if view in VIEWS else None,
                 sex=sex if sex in ("M", "F") else None, age=_years(header.get("PatientAge")),
-                site=str(header.get("InstitutionName", "") or "") or None, width=header.get("Columns"),
-                height=header.get("Rows"), modality=str(header.get("Modality", "") or ""))
+                site=str(header.get("InstitutionName", "") or "") or None, 
+                width=_side(header.get("Columns")), height=_side(header.get("Rows")),
+                modality=str(header.get("Modality", "") or ""))
 
 # %% ../nbs/00_records.ipynb #83e970a5
 def _film_row(path: Path, root: Path, shared: int, wanted: Iterable[str]) -> dict:
@@ -271,29 +306,67 @@ def table_from_folder(
     return check_table(keep_labels(table, classes))
 
 # %% ../nbs/00_records.ipynb #20f1893d
-def _read_csv(path: Path) -> pd.DataFrame:
-    "The cells of a CSV as text: comma, semicolon or tab; a byte order mark and Windows line ends are fine"
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        rows = pd.read_csv(path, sep=separator, dtype="string", encoding="utf-8-sig", skipinitialspace=True)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path} is not a readable CSV ({error}): save it as CSV in UTF-8 with a header") from error
-    rows = rows.dropna(how="all")
-    rows.columns = [str(name).strip().casefold() for name in rows.columns]
-    absent = [name for name in ("path", "label") if name not in rows]
+def _filled(cells: list[str]) -> bool:
+    return any(cell.strip() for cell in cells)
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    "Line number and cells of each row that is not blank: comma, semicolon or tab, or what Excel's `sep=` says"
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        text = file.read()
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    named = re.fullmatch(r'"?sep=([,;\t|])"?\s*', first)
+    separator = named[1] if named else max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    end, wanted = 0, not named
+    for cells in reader:
+        start, end = end + 1, reader.line_num
+        if wanted and _filled(cells):
+            yield start, cells
+        wanted = wanted or _filled(cells)
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    "Raise ValueError where a column is missing, or stands there twice"
+    absent = [name for name in ("path", "label") if name not in header]
     if absent:
-        raise ValueError(f"{path}: column {' and '.join(absent)} missing; found {', '.join(rows.columns)}. "
+        raise ValueError(f"{path}: column {' and '.join(absent)} missing; found {', '.join(header) or 'nothing'}. "
                          "Name the column of file names `path` and the column of labels `label`.")
-    return rows.replace({"age": {",": "."}}, regex=True) if "age" in rows else rows
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}: column {twice[0]} stands there twice: delete or rename one of them")
+
+# %% ../nbs/00_records.ipynb #5b1e7c0a
+_BLANK = ("", "NA", "N/A", "#N/A", "nan", "NaN", "null", "NULL", "None", "<NA>")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    "The cells of a CSV as text, by line (its number less 2); a byte order mark and Windows line ends are fine"
+    try:
+        rows = list(_csv_lines(path))
+        if not rows:
+            raise csv.Error("it is empty")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a readable CSV ({error}): save it as CSV in UTF-8 with a header") from error
+    header = [name.strip().casefold() for name in rows[0][1]]
+    _check_header(path, header)
+    if len(rows) < 2:
+        raise ValueError(f"{path} has a header and no rows: one row a film is needed")
+    for line, cells in rows[1:]:
+        if _filled(cells[len(header):]):
+            raise ValueError(f"{path}, line {line}: {len(cells)} cells under {len(header)} columns: put a cell that "
+                             "holds the separator into quotation marks")
+    cells = [[cell.strip() for cell in (*cells, *[""] * len(header))[:len(header)]] for _, cells in rows[1:]]
+    table = pd.DataFrame(cells, columns=header, index=[line - 2 for line, _ in rows[1:]], dtype="string")
+    table = table.loc[:, table.columns != ""].where(lambda known: ~known.isin(_BLANK)).dropna(how="all")
+    return table.replace({"age": {",": "."}}, regex=True) if "age" in table else table
 
 # %% ../nbs/00_records.ipynb #b14f9bae
 def _numbers(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     "The rows with their number columns as numbers; raises ValueError naming column and line"
     for column in {"age", "width", "height", "bytes", "fold"} & set(rows):
         numbers = pd.to_numeric(rows[column], errors="coerce").astype("Float64")
-        whole = numbers.isna() | (numbers % 1 == 0) | (column == "age")
+        whole = numbers.isna() | ((numbers % 1 == 0) & (numbers.abs() < 2**53)) | (column == "age")
         wrong = (rows[column].notna() & numbers.isna()) | ~whole.fillna(True)
         if wrong.any():
             row = rows.index[wrong.to_numpy(bool)][0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ from .decisions import report
 from .gradcam import explain, plot_explanations
 from .intervals import metrics_table_with_intervals
 from .metrics import plot_confusion_matrix, plot_roc
-from .models import Predictions, load_model, predict, save_model
+from .models import Predictions, load_model, predict, save_model, save_table
 from .records import CLASSES
 from .sources import cache_folder, load_table, select_task
 from .splits import ensure_split
@@ -90,7 +91,7 @@ def write_report(
     folder = check_writable(Path(folder) / "figures").parent
     predictions.save(folder / f"predictions_{part}.csv")
     metrics = metrics_table_with_intervals(predictions, resamples=resamples)
-    _save_table(metrics, folder / f"metrics_{part}.csv")
+    save_table(metrics, folder / f"metrics_{part}.csv")
     title = f"{part}: {len(predictions.targets)} films of {predictions.table['person'].nunique()} persons"
     page = [report(predictions, title=title, resamples=resamples).strip(), "## To be read beside it"]
     with whole_file(folder / f"metrics_{part}.md") as partly:
@@ -106,12 +107,6 @@ def _save_figure(figure: Figure, path: Path) -> None:
     with whole_file(path) as partly:
         figure.savefig(partly, dpi=120)
     plt.close(figure)
-
-
-def _save_table(table: pd.DataFrame, path: Path) -> None:
-    "Save as CSV, whole or not at all; file names that are no text keep their bytes"
-    with whole_file(path) as partly:
-        table.to_csv(partly, index=False, errors="surrogateescape")
 
 # %% ../nbs/06b_run.ipynb #73790d3d
 def explanation_sheet(
@@ -143,7 +138,8 @@ def _table_for_run(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:  # record table and class names
     "The films of a source with the labels of a task, or with labels of one's own"
     if classes is not None:
-        return load_table(source, root, classes=classes), tuple(classes)
+        table = load_table(source, root, classes=classes)
+        return table, table.attrs["classes"]
     table = load_table(source, root)
     source_name = table.attrs.get("source")
     table, names = select_task(table, task)
@@ -227,8 +223,8 @@ def train_run(
     settings = dict(model=model, in_channels=1, classes=list(names), size_px=size_px, fit="squash", task=task,
                     source=table.attrs.get("source"), seed=seed, epochs=epochs, batch_size=batch_size,
                     learning_rate=learning_rate, parameters=count_parameters(network), **_versions())
-    _save_table(films.table, out / "films.csv")
-    _save_table(films.skipped, out / "set_aside.csv")
+    save_table(films.table, out / "films.csv")
+    save_table(films.skipped, out / "set_aside.csv")
     history = fit(network, films.part("train"), films.part("valid"), epochs=epochs, batch_size=batch_size,
                   learning_rate=learning_rate, patience=patience, augment=Augment(), seed=seed, out=out,
                   resume=half_done, progress=progress)
@@ -306,6 +302,12 @@ def predict_files(
     table.insert(0, "path", read)
     return table, aside
 
+# %% ../nbs/06b_run.ipynb #8be2d705
+def _picture_name(number: int, path: str, label: str) -> str:
+    "A file name after the film's and the class's: short and of plain letters, for both may come from strangers"
+    words = (re.sub(r"[^\w.-]+", "_", word)[:30] for word in (Path(path.split("?")[0]).stem, label))
+    return "_".join([f"{number:04d}", *words]) + ".png"
+
 # %% ../nbs/06b_run.ipynb #87b28eaf
 def explain_files(
     run: str | Path,  # a run folder, or the name of a shipped model
@@ -320,8 +322,7 @@ def explain_files(
     out, pictures = check_writable(out), []
     for i, path in enumerate(tqdm(read, desc="explaining", disable=len(read) < 20)):
         explanation = explain(model, images[i:i + 1], method=method)
-        name = Path(path.split("?")[0]).name.replace(":", "_")
-        pictures.append(out / f"{i + 1:04d}_{Path(name).stem}_{settings['classes'][int(explanation.targets[0])]}.png")
+        pictures.append(out / _picture_name(i + 1, path, settings["classes"][int(explanation.targets[0])]))
         with plt.style.context("covid_xray.course"):
             figure = plot_explanations(images[i:i + 1].numpy(), explanation, settings["classes"], columns=1)
             _save_figure(figure, pictures[-1])
@@ -344,6 +345,6 @@ def prepare(
     for name, image in zip(tqdm(names, desc="writing", disable=not progress), films.images):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / name)
-    _save_table(films.skipped, folder / "set_aside.csv")
-    _save_table(films.table.assign(path=names), folder / "table.csv")
+    save_table(films.skipped, folder / "set_aside.csv")
+    save_table(films.table.assign(path=names), folder / "table.csv")
     return films

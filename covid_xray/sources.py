@@ -140,9 +140,9 @@ def set_folder(
     root: str | Path | None = None,  # the set's own folder or one that holds it; None: $COVID_XRAY_ROOT or the cache
 ) -> Path:  # the folder of the set, which need not be there yet
     "The folder in which an open set is looked for: inside root, beside another set's folder, or root itself."
-    root = Path(root or os.environ.get("COVID_XRAY_ROOT") or cache_folder()).expanduser()
+    root = Path(os.path.expanduser(root or os.environ.get("COVID_XRAY_ROOT") or cache_folder()))
     open_sets = {other.name for other in SOURCES.values() if other.way in ("github", "kaggle")}
-    inside = {path.name for path in root.iterdir()} if root.is_dir() else set()
+    inside = set(os.listdir(root)) if os.path.isdir(root) else set()
     if name in inside or root.name == name:
         return root / name if name in inside else root
     if root.name in open_sets:  # another set's folder: this set stands beside it
@@ -233,9 +233,9 @@ def _own_path(source: str, root: str | Path | None) -> Path:
         root = root or os.environ.get("COVID_XRAY_ROOT")
         if not root:
             raise ValueError(f"source {source!r} needs to know where: give root=, or set COVID_XRAY_ROOT")
-        return Path(root).expanduser()
-    path = Path(source).expanduser()
-    if not path.exists():
+        return Path(os.path.expanduser(root))
+    path = Path(os.path.expanduser(source))
+    if not os.path.exists(path):
         raise ValueError(f"unknown source {source!r}: give one of {', '.join(SOURCES)}, or the path of a folder or CSV")
     if root is not None:
         raise ValueError(f"source {source!r} is a path already: leave root out")
@@ -244,8 +244,10 @@ def _own_path(source: str, root: str | Path | None) -> Path:
 
 def _own_table(path: Path, classes: Iterable[str] | None) -> pd.DataFrame:
     "The record table of a folder or a CSV"
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"{path} is not there: give a folder of class folders or DICOM files, or a CSV")
+    if not (path.is_dir() or path.is_file()):
+        raise ValueError(f"{path} is neither a folder nor a file: give a folder of films, or a CSV")
     return table_from_folder(path, classes) if path.is_dir() else table_from_csv(path, classes)
 
 # %% ../nbs/00_sources.ipynb #99b702cb

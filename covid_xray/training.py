@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from .cache import check_writable, whole_file
 from .data import Radiographs
 from .faults import check_films, check_number, memory_in_words, warn_if_wild
-from .models import Predictions, load_model, predict, save_model
+from .models import Predictions, load_model, predict, save_model, seal
 
 # %% auto #0
 __all__ = ['Metric', 'one_cycle', 'History', 'plot_history', 'fit', 'Predictions', 'load_model', 'predict', 'save_model']
@@ -98,6 +98,22 @@ def plot_history(
     ax.legend()
     return ax
 
+# %% ../nbs/04_training.ipynb #1f60b8d3
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    "Notes and tensors of a checkpoint; raises FileNotFoundError or, for a damaged one, ValueError"
+    if not path.is_file():
+        raise FileNotFoundError(f"nothing to resume: there is no {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads(file.metadata()["checkpoint"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if not torch.equal(tensors["seal"], seal(tensors, notes["history"], notes["settings"])):
+            raise ValueError("its checksum differs")
+    except Exception as error:  # the many kinds that a damaged file makes
+        raise ValueError(f"{path} is damaged, or no checkpoint of this version ({error or type(error).__name__}): "
+                         "start again in another folder") from error
+    return notes, tensors
+
 # %% ../nbs/04_training.ipynb #78e4de9f
 def _save_checkpoint(
     path: Path,  # replaced in one step
@@ -112,6 +128,7 @@ def _save_checkpoint(
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for i, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    tensors["seal"] = seal(tensors, vars(history), settings)
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     notes = json.dumps({"history": vars(history), "settings": dict(settings)})
     with whole_file(path) as partly:
@@ -125,15 +142,12 @@ def _load_checkpoint(
     settings: Mapping[str, Any],  # must equal the saved ones
 ) -> tuple[History, dict[str, Tensor]]:  # history, best weights
     "Put a run back to the end of its last whole epoch; raises where there is none, or its settings differ"
-    if not path.is_file():
-        raise FileNotFoundError(f"nothing to resume: there is no {path}")
-    with safe_open(path, framework="pt") as file:
-        notes = json.loads(file.metadata()["checkpoint"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    notes, tensors = _read_checkpoint(path)
     different = [f"{k}: then {notes['settings'].get(k)!r}, now {v!r}"
                  for k, v in settings.items() if notes["settings"].get(k) != v]
     if different:
         raise ValueError(f"{path} was made with other settings ({'; '.join(different)}): use the same, or a new folder")
+    tensors.pop("seal")
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
