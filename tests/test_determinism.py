@@ -2,14 +2,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -59,3 +57,28 @@ def test_surroundings_do_not_matter(films, tmp_path):
     abroad = dict(LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0", TZ="Asia/Kathmandu", PYTHONHASHSEED="4242")
     home = run(films, tmp_path / "home", PYTHONHASHSEED="0")
     assert run(films, tmp_path / "abroad", cwd=tmp_path / "elsewhere", **abroad) == home
+
+
+# Paths as Windows writes them, in a table that travelled
+
+
+def test_backslashes_in_a_table_name_the_same_films(films, tmp_path):
+    names = sorted(path.relative_to(films) for path in films.rglob("*.png"))
+    for separator, end in (("/", "\n"), ("\\", "\r\n")):
+        rows = [f"{separator.join(name.parts)},{name.parts[0]}" for name in names]
+        (films / "table.csv").write_bytes(("path,label" + end + end.join(rows) + end).encode("utf-8"))
+        table = load_table(films / "table.csv")
+        assert sorted(table["path"]) == sorted(str(films / name) for name in names) and not table.attrs["left_out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the drive may be a real one")
+def test_a_drive_of_another_computer_is_named_and_counted(films):
+    some = sorted(films.glob("*/film *.png"))
+    rows = [f"{path.relative_to(films)},{path.parent.name}" for path in some]
+    away = "D:\\study\\film 1.png,normal"
+    (films / "table.csv").write_text("\n".join(["path,label", *rows, away]), encoding="utf-8")
+    table = load_table(films / "table.csv")
+    assert len(table) == len(some) and table.attrs["left_out"] == {"listed, not there": 1}
+    (films / "table.csv").write_text(f"path,label\n{away}\n", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"lists 1 files and none is there, for example .*D:.*film 1\.png: give"):
+        load_table(films / "table.csv")

@@ -2,12 +2,13 @@
 
     python tools/kills.py [--kills 40] [--only download cache ...] [--seed 0] [--out FILE.csv]    # `make kills`
 
-Every job runs in a forked process (torch is imported once) and gets SIGKILL: half of the times at a random moment, half of
-them just before a random file operation (open, rename, remove, ...), which time alone would rarely hit. Then a reader looks
-at what is left, the job is run again (and killed again, up to three times in a row), and in the end its files are compared
-with those of a run that nobody killed. Columns: `kills` that met a process at work; `lost`: kills after which something was
-gone that had been finished (a whole file; a training's epoch before the last one); `wrong`: half of something was read
-as whole, or the rerun ended otherwise. Ends with 1 where anything was lost or wrong. Needs os.fork, so not on Windows.
+Every job runs in a forked process (torch is imported once) and gets SIGKILL: half of the times at a random moment, half
+of them just before a random file operation (open, rename, remove, ...), which time alone would rarely hit. Then a
+reader looks at what is left, the job is run again (and killed again, up to three times in a row), and in the end its
+files are compared with those of a run that nobody killed. Columns: `kills` that met a process at work; `lost`: kills
+after which something was gone that had been finished (a whole file; a training's epoch before the last one); `wrong`:
+half of something was read as whole, or the rerun ended otherwise. Ends with 1 where anything was lost or wrong. Needs
+os.fork, so not on Windows.
 """
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ KEPT = Path(__file__).resolve().parent.parent / "covid_xray" / "results" / "kill
 CLASSES = ("covid", "normal", "pneumonia")
 EPOCHS = 4
 MODEL = dict(model="plain", in_channels=1, classes=list(CLASSES), size_px=32, fit="squash")
-FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "shutil.copyfile")
+FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.copyfile")
 _told = mmap.mmap(-1, 8)  # shared with the forked processes: epochs done
 
 
@@ -299,7 +300,7 @@ JOBS = dict(download=download_job, cache=cache_job, training=training_job, early
 
 
 def fork(job: Job, folder: Path, operation: int = 0, count: bool = False) -> tuple[int, int]:
-    "Start the job in a process; its number, and a pipe that says when it begins. It may kill itself at a file operation"
+    "Start the job in a process, which may kill itself at a file operation; its number, and a pipe that says it began"
     reading, writing = os.pipe()
     child = os.fork()
     if child:
@@ -410,6 +411,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a CSV file; rows of other jobs stay")
     given = parser.parse_args()
     torch.set_num_threads(1)  # a process that was forked from one with several threads may hang
+    training._make_accelerator("fp32")  # so that what it imports is imported once
     chance, rows = random.Random(given.seed), []
     for name in given.only:
         with tempfile.TemporaryDirectory() as scratch:
