@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -22,7 +21,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -97,29 +95,7 @@ def plot_history(
     return ax
 
 # %% ../nbs/04_training.ipynb #1f60b8d3
-def _seal(tensors: Mapping[str, Tensor], history: Mapping[str, Any], settings: Mapping[str, Any]) -> Tensor:
-    "A checksum of all that a checkpoint holds, uint8 [32]: a changed digit would else go into the weights unseen"
-    digest = hashlib.sha256(json.dumps([dict(history), dict(settings)]).encode())
-    for name in sorted(set(tensors) - {"seal"}):
-        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
-        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
-
-
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    "Notes and tensors of a checkpoint; raises FileNotFoundError or, for a damaged one, ValueError"
-    if not path.is_file():
-        raise FileNotFoundError(f"nothing to resume: there is no {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            notes = json.loads(file.metadata()["checkpoint"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if not torch.equal(tensors["seal"], _seal(tensors, notes["history"], notes["settings"])):
-            raise ValueError("its checksum differs")
-    except Exception as error:  # the many kinds that a damaged file makes
-        raise ValueError(f"{path} is damaged, or no checkpoint of this version ({error or type(error).__name__}): "
-                         "start again in another folder") from error
-    return notes, tensors
+from .models import read_sealed, seal
 
 # %% ../nbs/04_training.ipynb #78e4de9f
 def _save_checkpoint(
@@ -135,7 +111,7 @@ def _save_checkpoint(
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for i, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    tensors["seal"] = _seal(tensors, vars(history), settings)
+    tensors["seal"] = seal(tensors, vars(history), settings)
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     notes = json.dumps({"history": vars(history), "settings": dict(settings)})
     save_file(whole, path.with_suffix(".partial"), metadata={"checkpoint": notes})
@@ -149,7 +125,7 @@ def _load_checkpoint(
     settings: Mapping[str, Any],  # must equal the saved ones
 ) -> tuple[History, dict[str, Tensor]]:  # history, best weights
     "Put a run back to the end of its last whole epoch; raises where there is none, or its settings differ"
-    notes, tensors = _read_checkpoint(path)
+    notes, tensors = read_sealed(path)
     different = [f"{k}: then {notes['settings'].get(k)!r}, now {v!r}"
                  for k, v in settings.items() if notes["settings"].get(k) != v]
     if different:
