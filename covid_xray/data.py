@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import io
 import os
-import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,7 +21,8 @@ from tqdm.auto import tqdm
 
 from . import phantom
 from .cache import cache_name, function_facts, open_or_build
-from .records import _DEFLATED, CLASSES
+from .guards import check_cost, check_request, read_file
+from .records import CLASSES
 from .splits import check_disjoint, patient_folds, split_by_patient
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 # %% auto #0
-__all__ = ['MIN_SIDE_PX', 'MAX_PIXELS', 'MAX_BYTES', 'MAX_SCANS', 'FORMATS', 'DECODER_VERSION', 'UnreadableFilm', 'read_file',
-           'to_grey', 'open_dicom', 'read_radiograph', 'resize', 'Radiographs', 'check_disjoint', 'patient_folds',
-           'split_by_patient']
+__all__ = ['MIN_SIDE_PX', 'MAX_PIXELS', 'FORMATS', 'DECODER_VERSION', 'UnreadableFilm', 'to_grey', 'open_dicom',
+           'read_radiograph', 'resize', 'Radiographs', 'check_disjoint', 'patient_folds', 'split_by_patient']
 
 # %% ../nbs/01_data.ipynb #795ef3ad
 _all_ = ["check_disjoint", "patient_folds", "split_by_patient"]  # splitting belongs to the data: found here too
@@ -40,8 +39,6 @@ _all_ = ["check_disjoint", "patient_folds", "split_by_patient"]  # splitting bel
 # %% ../nbs/01_data.ipynb #758b6967
 MIN_SIDE_PX = 32  # no radiograph is smaller; a 1 x 1 "film" is a placeholder of a web page
 MAX_PIXELS = 40_000_000  # twice the largest detector: more is a mistake or an attack
-MAX_BYTES = 400_000_000  # of a file: more is no single radiograph
-MAX_SCANS = 100  # passes of a progressive JPEG, which usually has about ten: a small file may ask for thousands
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "JPEG2000", "PPM")  # no other reader of Pillow is tried
 
 
@@ -55,18 +52,6 @@ class UnreadableFilm(ValueError):
     ):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = path, reason
-
-# %% ../nbs/01_data.ipynb #7d3c1f52
-def read_file(
-    path: str | Path,  # of a film
-) -> bytes:  # its content
-    "Read a file whole; raises ValueError for a pipe or a device, which would be waited for, and for what is too large"
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("a folder" if stat.S_ISDIR(status.st_mode) else "neither a file nor a folder: a pipe, a device")
-    if status.st_size > MAX_BYTES:
-        raise ValueError(f"a file of {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
-    return Path(path).read_bytes()
 
 # %% ../nbs/01_data.ipynb #d10c7e5b
 def _to_uint8(values: np.ndarray) -> np.ndarray:
@@ -96,9 +81,6 @@ def to_grey(
 # %% ../nbs/01_data.ipynb #d41420ad
 def _decode_picture(content: bytes) -> np.ndarray:  # uint8 [H, W]
     "Decode a picture file; raises ValueError with the reason where it can't be one radiograph"
-    scans = content.count(b"\xff\xda") if content[:2] == b"\xff\xd8" else 0
-    if scans > MAX_SCANS:
-        raise ValueError(f"a JPEG of {scans:,} passes; at most {MAX_SCANS} are read")
     try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -137,8 +119,6 @@ def open_dicom(
         import pydicom
     except ImportError as error:
         raise ImportError('reading DICOM needs pydicom: pip install "covid_xray[dicom]"') from error
-    if _DEFLATED in content:  # a small file may unpack to more than the memory holds
-        raise ValueError("a deflated DICOM file; save it in another transfer syntax")
     try:
         return pydicom.dcmread(io.BytesIO(content))
     except Exception as error:  # pydicom raises many kinds on damaged files
@@ -164,8 +144,7 @@ def read_radiograph(
     except (FileNotFoundError, ImportError):
         raise
     except Exception as error:  # decoders raise many kinds on damaged files; each becomes one that names the film
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableFilm(name, reason) from error
+        raise UnreadableFilm(name, getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
     return image
 
 # %% ../nbs/01_data.ipynb #99723f6f
@@ -175,6 +154,7 @@ def _decode(content: bytes | Dataset) -> np.ndarray:
         return _decode_dicom(content)
     if not content:
         raise ValueError("the file is empty")
+    check_cost(content)
     if content[128:132] == b"DICM":
         return _decode_dicom(open_dicom(content))
     return _decode_picture(content)
@@ -258,18 +238,6 @@ def _pixel_facts(paths: Sequence[str], size_px: int, fit: str, prepare: Callable
     step = None if prepare is None else function_facts(prepare)
     return [DECODER_VERSION, size_px, fit, step, [identity(path) for path in paths]]
 
-# %% ../nbs/01_data.ipynb #c2a9e310
-def _check_request(table: pd.DataFrame, size_px: int, classes: Sequence[str]) -> None:
-    "Raise ValueError for what `Radiographs` can't be asked"
-    absent = [name for name in ("path", "label") if name not in table]
-    if absent:
-        raise ValueError(f"the table has no column {' and '.join(absent)}: give a record table, as load_table makes it")
-    if not 1 <= size_px <= 4096:
-        raise ValueError(f"size_px={size_px}: 1 to 4096 pixels a side can be asked for")
-    odd = [name for name in classes if not isinstance(name, str) or not name or {"/", "\\", "\0"} & set(name)]
-    if odd or len(set(classes)) < len(classes):
-        raise ValueError(f"classes={tuple(classes)}: different words are needed, without slashes")
-
 # %% ../nbs/01_data.ipynb #009ee3e0
 class Radiographs:
     """The films of a record table, decoded once: `images` uint8 [N,H,W], `targets` int64 [N], `table` (N rows).
@@ -291,7 +259,7 @@ class Radiographs:
         strict: bool = False,  # raise on the first unreadable film rather than set it aside
         progress: bool = True,  # show a progress bar while decoding
     ):
-        _check_request(table, size_px, classes)
+        check_request(table, size_px, classes)
         paths = [str(path) for path in table["path"]]
         self.classes, self.size_px = tuple(classes), size_px
         shape = (len(paths), size_px, size_px)

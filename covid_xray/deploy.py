@@ -22,9 +22,9 @@ from PIL import Image, ImageOps
 from .admission import Flag, admit, check_header, colourfulness
 from .bundle import class_of_interest, film_numbers
 from .contrast import preparation
-from .data import (
-    MAX_PIXELS, MIN_SIDE_PX, UnreadableFilm, open_dicom, read_file, read_radiograph, resize, to_grey)
+from .data import MAX_PIXELS, MIN_SIDE_PX, UnreadableFilm, open_dicom, read_radiograph, resize, to_grey
 from .gradcam import explain as explain_images
+from .guards import check_cost, read_file
 from .metrics import predictive_values
 from .models import load_model
 from .run import DISCLAIMER
@@ -60,6 +60,7 @@ class Taken:
 
 def _take_bytes(content: bytes) -> Taken:
     "A file's content"
+    check_cost(content)
     if content[128:132] == b"DICM":
         return _take_dataset(open_dicom(content))
     image = read_radiograph(content)

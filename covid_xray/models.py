@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import nn
 
@@ -27,7 +27,7 @@ from .data import Radiographs
 from .faults import memory_in_words
 
 # %% auto #0
-__all__ = ['save_table', 'Predictions', 'predict', 'save_model', 'seal', 'read_weights', 'load_model']
+__all__ = ['save_table', 'Predictions', 'predict', 'save_model', 'read_weights', 'load_model', 'seal', 'read_sealed']
 
 # %% ../nbs/03b_models.ipynb #38781820
 def save_table(
@@ -92,19 +92,6 @@ def save_model(
         kept = dict(settings) | {"weights_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
         page.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
-# %% ../nbs/03b_models.ipynb #47eb7cb2
-def seal(
-    tensors: Mapping[str, torch.Tensor],  # what a file holds
-    history: Mapping[str, Any],  # and what its header says, ready for JSON
-    settings: Mapping[str, Any],  # the same
-) -> torch.Tensor:  # uint8 [32]
-    "A checksum of all that a checkpoint holds: a changed digit would else go into the weights unseen"
-    digest = hashlib.sha256(json.dumps([dict(history), dict(settings)]).encode())
-    for name in sorted(set(tensors) - {"seal"}):
-        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
-        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
-
 # %% ../nbs/03b_models.ipynb #7c7ea873
 def read_weights(
     path: str | Path,  # a safetensors file
@@ -167,7 +154,7 @@ _RULES: dict[str, Callable[[Any, Mapping], bool]] = {  # setting -> whether a va
     "facts": lambda value, _: _are_facts(value),
 }
 
-
+# %% ../nbs/03b_models.ipynb #41c7d9af
 def _read_settings(path: Path) -> dict[str, Any]:
     "The settings of a model; raises ValueError naming the first that can't be used, before anything is built from it"
     try:
@@ -210,3 +197,35 @@ def load_model(
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} holds no usable model: {error}") from error
     return model.eval(), settings
+
+# %% ../nbs/03b_models.ipynb #5ea1ed01
+def seal(
+    tensors: Mapping[str, torch.Tensor],  # of a checkpoint
+    history: Mapping[str, Any],  # of the training so far
+    settings: Mapping[str, Any],  # of the training
+) -> torch.Tensor:  # uint8 [32]
+    "A checksum of all that a checkpoint holds: a changed digit would else go into the weights unseen"
+    digest = hashlib.sha256(json.dumps([dict(history), dict(settings)]).encode())
+    for name in sorted(set(tensors) - {"seal"}):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+
+def read_sealed(
+    path: Path,  # a checkpoint
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:  # history and settings; tensors
+    "Read a checkpoint; raises FileNotFoundError where there is none and ValueError for a damaged one"
+    if not path.is_file():
+        raise FileNotFoundError(f"nothing to resume: there is no {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads(file.metadata()["checkpoint"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if not torch.equal(tensors["seal"], seal(tensors, notes["history"], notes["settings"])):
+            raise ValueError("its checksum differs")
+    except Exception as error:  # the many kinds that a damaged file makes
+        raise ValueError(f"{path} is damaged, or no checkpoint of this version ({error or type(error).__name__}): "
+                         "start again in another folder") from error
+    return notes, tensors

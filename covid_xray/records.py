@@ -5,8 +5,6 @@
 # %% ../nbs/00_records.ipynb #cc972a93
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections import Counter
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from .guards import check_cost, read_csv, side, why_not_opened
 
 # %% auto #0
 __all__ = ['CLASSES', 'COLUMNS', 'VIEWS', 'SPLITS', 'record_table', 'check_table', 'label_of', 'keep_labels', 'film_files',
@@ -176,17 +176,10 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _why_not(path: Path) -> str | None:
-    "Why an entry of a folder is no film, None where it is one; a pipe would be waited for, so only files are opened"
-    if not os.path.isfile(path):
-        return "broken links, pipes and the like"
-    try:
-        str(path).encode()
-        film = path.suffix.lower() in _FILM_ENDINGS or _is_dicom(path)
-    except UnicodeEncodeError:
-        return "names that are not UTF-8"
-    except OSError:
-        return "files that can't be opened"
-    return None if film else "files that are not images"
+    "Why an entry of a folder is no film, None where it is one"
+    reason = why_not_opened(path)
+    film = not reason and (path.suffix.lower() in _FILM_ENDINGS or _is_dicom(path))
+    return reason or (None if film else "files that are not images")
 
 # %% ../nbs/00_records.ipynb #473d6494
 def film_files(
@@ -230,6 +223,16 @@ def _years(age: str) -> float | None:
     return int(match[1]) / {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}[match[2]] if match else None
 
 
+def _facts(header: Any) -> dict:
+    "The facts in a parsed header"
+    view, sex = _word("view", header.get("ViewPosition", "") or ""), _word("sex", header.get("PatientSex", "") or "")
+    return dict(patient=str(header.get("PatientID", "") or "") or None, view=view if view in VIEWS else None,
+                sex=sex if sex in ("M", "F") else None, age=_years(header.get("PatientAge")),
+                site=str(header.get("InstitutionName", "") or "") or None, 
+                width=side(header.get("Columns")), height=side(header.get("Rows")),
+                modality=str(header.get("Modality", "") or ""))
+
+# %% ../nbs/00_records.ipynb #0dc0de11
 def dicom_facts(
     path: Path,  # a DICOM file
 ) -> dict | None:  # patient, view, sex, age, site, width, height, modality; None where the header cannot be read
@@ -240,29 +243,10 @@ def dicom_facts(
         raise ImportError("reading DICOM needs pydicom: pip install 'covid_xray[dicom]'") from error
     try:
         with open(path, "rb") as file:
-            if _DEFLATED in file.read(4096):  # unpacked whole to be read: a small file may fill the memory
-                return None
+            check_cost(file.read(4096))
         return _facts(pydicom.dcmread(path, stop_before_pixels=True))
     except Exception:  # pydicom raises many kinds on damaged files, some only when an element is looked at
         return None
-
-
-_DEFLATED = b"1.2.840.10008.1.2.1.99"  # the transfer syntax, DICOM PS3.5 A.5
-
-
-def _side(value: Any) -> int | None:
-    "Rows or columns of a header; None for what can't be a length"
-    return value if isinstance(value, int) and value > 0 else None
-
-
-def _facts(header: Any) -> dict:
-    "The facts in a parsed header"
-    view, sex = _word("view", header.get("ViewPosition", "") or ""), _word("sex", header.get("PatientSex", "") or "")
-    return dict(patient=str(header.get("PatientID", "") or "") or None, view=view if view in VIEWS else None,
-                sex=sex if sex in ("M", "F") else None, age=_years(header.get("PatientAge")),
-                site=str(header.get("InstitutionName", "") or "") or None, 
-                width=_side(header.get("Columns")), height=_side(header.get("Rows")),
-                modality=str(header.get("Modality", "") or ""))
 
 # %% ../nbs/00_records.ipynb #83e970a5
 def _film_row(path: Path, root: Path, shared: int, wanted: Iterable[str]) -> dict:
@@ -305,61 +289,11 @@ def table_from_folder(
     table.attrs["left_out"] = dict(left_out)
     return check_table(keep_labels(table, classes))
 
-# %% ../nbs/00_records.ipynb #20f1893d
-def _filled(cells: list[str]) -> bool:
-    return any(cell.strip() for cell in cells)
-
-
-def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    "Line number and cells of each row that is not blank: comma, semicolon or tab, or what Excel's `sep=` says"
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        text = file.read()
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    named = re.fullmatch(r'"?sep=([,;\t|])"?\s*', first)
-    separator = named[1] if named else max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
-    end, wanted = 0, not named
-    for cells in reader:
-        start, end = end + 1, reader.line_num
-        if wanted and _filled(cells):
-            yield start, cells
-        wanted = wanted or _filled(cells)
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    "Raise ValueError where a column is missing, or stands there twice"
-    absent = [name for name in ("path", "label") if name not in header]
-    if absent:
-        raise ValueError(f"{path}: column {' and '.join(absent)} missing; found {', '.join(header) or 'nothing'}. "
-                         "Name the column of file names `path` and the column of labels `label`.")
-    twice = [name for name in COLUMNS if header.count(name) > 1]
-    if twice:
-        raise ValueError(f"{path}: column {twice[0]} stands there twice: delete or rename one of them")
-
 # %% ../nbs/00_records.ipynb #5b1e7c0a
-_BLANK = ("", "NA", "N/A", "#N/A", "nan", "NaN", "null", "NULL", "None", "<NA>")
-
-
 def _read_csv(path: Path) -> pd.DataFrame:
-    "The cells of a CSV as text, by line (its number less 2); a byte order mark and Windows line ends are fine"
-    try:
-        rows = list(_csv_lines(path))
-        if not rows:
-            raise csv.Error("it is empty")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a readable CSV ({error}): save it as CSV in UTF-8 with a header") from error
-    header = [name.strip().casefold() for name in rows[0][1]]
-    _check_header(path, header)
-    if len(rows) < 2:
-        raise ValueError(f"{path} has a header and no rows: one row a film is needed")
-    for line, cells in rows[1:]:
-        if _filled(cells[len(header):]):
-            raise ValueError(f"{path}, line {line}: {len(cells)} cells under {len(header)} columns: put a cell that "
-                             "holds the separator into quotation marks")
-    cells = [[cell.strip() for cell in (*cells, *[""] * len(header))[:len(header)]] for _, cells in rows[1:]]
-    table = pd.DataFrame(cells, columns=header, index=[line - 2 for line, _ in rows[1:]], dtype="string")
-    table = table.loc[:, table.columns != ""].where(lambda known: ~known.isin(_BLANK)).dropna(how="all")
-    return table.replace({"age": {",": "."}}, regex=True) if "age" in table else table
+    "The cells of a CSV as text; a comma in an age is a point"
+    rows = read_csv(path, ("path", "label"), COLUMNS)
+    return rows.replace({"age": {",": "."}}, regex=True) if "age" in rows else rows
 
 # %% ../nbs/00_records.ipynb #b14f9bae
 def _numbers(rows: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -26,7 +25,7 @@ from tqdm.auto import tqdm
 from .cache import check_writable, whole_file
 from .data import Radiographs
 from .faults import check_films, check_number, memory_in_words, warn_if_wild
-from .models import Predictions, load_model, predict, save_model, seal
+from .models import Predictions, load_model, predict, save_model
 
 # %% auto #0
 __all__ = ['Metric', 'one_cycle', 'History', 'plot_history', 'fit', 'Predictions', 'load_model', 'predict', 'save_model']
@@ -99,20 +98,7 @@ def plot_history(
     return ax
 
 # %% ../nbs/04_training.ipynb #1f60b8d3
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    "Notes and tensors of a checkpoint; raises FileNotFoundError or, for a damaged one, ValueError"
-    if not path.is_file():
-        raise FileNotFoundError(f"nothing to resume: there is no {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            notes = json.loads(file.metadata()["checkpoint"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if not torch.equal(tensors["seal"], seal(tensors, notes["history"], notes["settings"])):
-            raise ValueError("its checksum differs")
-    except Exception as error:  # the many kinds that a damaged file makes
-        raise ValueError(f"{path} is damaged, or no checkpoint of this version ({error or type(error).__name__}): "
-                         "start again in another folder") from error
-    return notes, tensors
+from .models import read_sealed, seal
 
 # %% ../nbs/04_training.ipynb #78e4de9f
 def _save_checkpoint(
@@ -142,7 +128,7 @@ def _load_checkpoint(
     settings: Mapping[str, Any],  # must equal the saved ones
 ) -> tuple[History, dict[str, Tensor]]:  # history, best weights
     "Put a run back to the end of its last whole epoch; raises where there is none, or its settings differ"
-    notes, tensors = _read_checkpoint(path)
+    notes, tensors = read_sealed(path)
     different = [f"{k}: then {notes['settings'].get(k)!r}, now {v!r}"
                  for k, v in settings.items() if notes["settings"].get(k) != v]
     if different:

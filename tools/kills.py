@@ -36,6 +36,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from safetensors import safe_open
 from torch import nn
 
 from covid_xray import download, export, training
@@ -181,7 +182,7 @@ def epochs_on_disk(folder: Path) -> int:
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
         return 0
-    with training.safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="pt") as file:
         return len(json.loads(file.metadata()["checkpoint"])["history"]["rows"])
 
 
@@ -199,7 +200,7 @@ def read_training(folder: Path) -> dict[str, str]:
     if (folder / "model.safetensors").is_file():
         found["weights"] = digest((folder / "model.safetensors").read_bytes())
     if (folder / "checkpoint.safetensors").is_file():
-        with training.safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
+        with safe_open(folder / "checkpoint.safetensors", framework="pt") as file:
             content = b"".join(file.get_tensor(name).numpy().tobytes() for name in sorted(file.keys()))
         found[f"checkpoint {epochs_on_disk(folder)}"] = digest(content)
     return found
