@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_the_old_model_as_it_was(name, full, tmp_path):
     save_model(tmp_path, create_model("plain"), settings)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     full(tmp_path / name)
-    with pytest.raises(OSError, match=f"the disk is full: {name} was not written") as caught:
+    with pytest.raises(OSError, match="the disk is full: .* was not written") as caught:
         save_model(tmp_path, create_model("plain"), settings)
     assert caught.value.filename == str(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before and load_model(tmp_path)
