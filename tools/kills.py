@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import logging
 import mmap
@@ -412,7 +413,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a CSV file; rows of other jobs stay")
     given = parser.parse_args()
     torch.set_num_threads(1)  # a process that was forked from one with several threads may hang
-    training._make_accelerator("fp32")  # so that what it imports is imported once
+    importlib.import_module("accelerate")  # once, not in every child
     chance, rows = random.Random(given.seed), []
     for name in given.only:
         with tempfile.TemporaryDirectory() as scratch:
