@@ -1,4 +1,4 @@
-"""The monsters of monsters.py through every public entry: the right answer, or an error of ours that says what to do."""
+"""Monsters through every public entry: the right answer, or an error of ours that says what is wrong and what to do."""
 from __future__ import annotations
 
 import logging

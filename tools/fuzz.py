@@ -2,6 +2,8 @@
 
     python tools/fuzz.py [--cases 100000] [--only NAME] [--seed 0] [--keep FILE]
 
+Stopped, it goes on where it was: what was done is kept in the file. After a change of the library, delete it first.
+
 A failure is an error that is not ours (see OURS), a wrong result (each target says what that is), a case over 10 s, or
 more than 1 GB beyond what the process had at its start.
 """
@@ -89,8 +91,9 @@ def dicom_case(chance: random.Random, folder: Path) -> None:
     decoded(content)
 
 
-WORDS = ("covid", "normal", "Pneumonia", "", " ", "NaN", "-1", "0", "1", "1e400", "inf", "2020", "PA", "M", "train", "test",
-         "0.png", "../0.png", "phantom:1", "\u00e9", '"', '""', "a,b", "a;b", "\t", "\n", "\r\n", "\0", "\ufeff", "=1+1", "x" * 300)
+WORDS = ("covid", "normal", "Pneumonia", "", " ", "NaN", "-1", "0", "1", "1e400", "inf", "2020", "PA", "M", "train",
+         "test", "0.png", "../0.png", "phantom:1", "\u00e9", '"', '""', "a,b", "a;b", "\t", "\n", "\r\n",
+         "\0", "\ufeff", "=1+1", "x" * 300)
 
 
 def table_case(chance: random.Random, folder: Path) -> None:
@@ -135,7 +138,7 @@ def settings_case(chance: random.Random, folder: Path) -> None:
     "Settings of a model with odd values: refused, or the model can be asked"
     from covid_xray.models import _read_settings
 
-    odd = (None, -1, 0, 10**12, 1.5, float("nan"), float("inf"), "", "x", [], {}, [1], ["a", "a"], ["../a"], True, "squash")
+    odd = (None, -1, 0, 10**12, 1.5, float("nan"), float("inf"), "", "x", [], {}, [1], ["a", "a"], ["../a"], True)
     settings = {"model": "plain", "in_channels": 1, "classes": ["covid", "normal"], "size_px": 64, "fit": "squash",
                 "temperature": 1.0, "prepare": [], "facts": {}, "prediction_sets": {}, "operating_point": {}}
     for _ in range(chance.randrange(3)):
@@ -184,9 +187,9 @@ def command_case(chance: random.Random, folder: Path) -> None:
 
     from covid_xray.cli import app
 
-    words = [chance.choice(("train", "predict", "explain", "prepare", "evaluate", "export", "card", "serve", "", "--x"))]
-    words += [chance.choice(("--out", "--size", "--epochs", "--classes", "--source", "--port", "--max-mb", "--json", "-3",
-                             "nan", "1e9", "\0", "caf\u00e9", "x" * 300, "../..", str(folder / "none")))
+    words = [chance.choice(("train", "predict", "explain", "prepare", "evaluate", "export", "card", "serve", "", "-x"))]
+    words += [chance.choice(("--out", "--size", "--epochs", "--classes", "--source", "--port", "--max-mb", "--json",
+                             "-3", "nan", "1e9", "\0", "caf\u00e9", "x" * 300, "../..", str(folder / "none")))
               for _ in range(chance.randrange(6))]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -242,8 +245,8 @@ def run_case(case: Case, seed: str, folder: Path) -> str | None:
     return None
 
 
-def fuzz(name: str, cases: int, seed: int = 0) -> tuple[dict, list[str]]:
-    "The row of a target, and its first failures"
+def fuzz(name: str, cases: int, seed: int = 0, first: int = 0) -> tuple[dict, list[str]]:
+    "The row of some cases of a target, and their first failures"
     case, start, before = TARGETS[name][0], time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     folder, failures = Path(tempfile.mkdtemp()), {}
     for i in range(3):
@@ -253,7 +256,7 @@ def fuzz(name: str, cases: int, seed: int = 0) -> tuple[dict, list[str]]:
         warnings.simplefilter("ignore")
         with contextlib.suppress(Exception):  # imports are no part of a case
             case(random.Random("first"), folder)
-        for number in range(cases):
+        for number in range(first, first + cases):
             found = run_case(case, f"{seed} {name} {number}", folder)
             if found:
                 failures[number] = found
@@ -276,14 +279,20 @@ def main() -> int:
     import logging
 
     logging.disable(logging.CRITICAL)
-    rows, failed = [], 0
-    for name in [options.only] if options.only else TARGETS:
-        row, failures = fuzz(name, options.cases * TARGETS[name][1] // 100, options.seed)
-        print(row, *failures, sep="\n  ", flush=True)
-        rows, failed = [*rows, row], failed + row["failures"]
-        if not options.only:
-            pd.DataFrame(rows).to_csv(options.keep, index=False)
-    return int(failed > 0)
+    kept = pd.read_csv(options.keep).to_dict("records") if options.keep.is_file() else []
+    rows = {row["target"]: row for row in kept}
+    for share in range(1, 51):  # a fiftieth of each target at a time: stopped, it goes on from there
+        for name in [options.only] if options.only else TARGETS:
+            row = rows.setdefault(name, {"target": name, "cases": 0, "failures": 0, "seconds": 0, "grown_gb": 0.0})
+            missing = options.cases * TARGETS[name][1] * share // 5000 - row["cases"]
+            if missing <= 0:
+                continue
+            new, failures = fuzz(name, missing, options.seed, row["cases"])
+            print(new, *failures, sep="\n  ", flush=True)
+            row |= {key: row[key] + new[key] for key in ("cases", "failures", "seconds")}
+            row["grown_gb"] = max(row["grown_gb"], new["grown_gb"])
+            pd.DataFrame(rows.values()).to_csv(options.keep, index=False)
+    return int(any(row["failures"] for row in rows.values()))
 
 
 if __name__ == "__main__":
