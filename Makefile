@@ -42,6 +42,8 @@ help:
 	@echo "make gate         fit the input gate and measure it on real films (COVID_XRAY_DATA; two minutes)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA), and make kills"
 	@echo "make kills        kill downloads, caches, trainings and exports hundreds of times and see that nothing is lost (10 minutes)"
+	@echo "make fuzz         100,000 cases of wrong input; the table goes to covid_xray/results/fuzz.csv (half an hour)"
+	@echo "make slow-checks  the fuzz, and chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      the same, and store the outputs, clean"
 	@echo "make clean        remove .venv and everything built"
@@ -107,7 +109,11 @@ gate: $(STAMP)
 	@test -f "$(COVID_XRAY_DATA)/manifest.csv" || { echo "gate needs real films: set COVID_XRAY_DATA to a folder with manifest.csv" >&2; exit 1; }
 	@$(BIN)/python tools/gate.py --data "$(COVID_XRAY_DATA)"
 
-slow-checks: $(STAMP)
+.PHONY: fuzz
+fuzz: $(STAMP)
+	@$(BIN)/python tools/fuzz.py
+
+slow-checks: fuzz
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
 	@COVID_XRAY_SOURCE=darkcovidnet COVID_XRAY_ROOT="$(COVID_XRAY_DATA)/darkcovidnet" $(BIN)/python tools/run_chapters.py nbs/01_data.ipynb nbs/04_training.ipynb
 	@$(MAKE) kills

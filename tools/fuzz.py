@@ -1,0 +1,299 @@
+"""Wrong input by the ten thousand: `make fuzz`. Each case is read right, or refused by an error of ours.
+
+    python tools/fuzz.py [--cases 100000] [--only NAME] [--seed 0] [--keep FILE]
+
+Stopped, it goes on where it was: what was done is kept in the file. After a change of the library, delete it first.
+
+A failure is an error that is not ours (see OURS), a wrong result (each target says what that is), a case over 10 s, or
+more than 1 GB beyond what the process had at its start.
+"""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from safetensors.torch import save
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+KEPT = ROOT / "covid_xray" / "results" / "fuzz.csv"
+OURS = (ValueError, FileNotFoundError)  # with words of ours; UnreadableFilm is a ValueError
+SECONDS = 10
+Case = Callable[[random.Random, Path], None]
+
+
+class Wrong(AssertionError):
+    "A result that is not what went in"
+
+
+def mutate(content: bytes, chance: random.Random) -> bytes:
+    "A few bytes changed, cut out, doubled, or the end cut off"
+    data = bytearray(content)
+    for _ in range(chance.choice((1, 1, 2, 4, 16))):
+        at, kind = chance.randrange(len(data) + 1), chance.random()
+        if kind < 0.5 and at < len(data):
+            data[at] = chance.choice((0, 1, 127, 128, 255, chance.randrange(256)))
+        elif kind < 0.7:
+            del data[at:at + chance.choice((1, 2, 4, 100))]
+        elif kind < 0.9:
+            data[at:at] = data[at:at + chance.choice((1, 4, 32))]
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+def decoded(content: bytes) -> None:
+    "An image that is read has the form that is promised"
+    from covid_xray.data import MAX_PIXELS, MIN_SIDE_PX, read_radiograph
+
+    image = read_radiograph(content)
+    if image.dtype != np.uint8 or image.ndim != 2 or min(image.shape) < MIN_SIDE_PX or image.size > MAX_PIXELS:
+        raise Wrong(f"{image.dtype} {image.shape}")
+
+
+def image_case(chance: random.Random, folder: Path) -> None:
+    "A damaged picture"
+    import monsters
+
+    kind = chance.choice(("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"))
+    decoded(mutate(monsters.saved(monsters.GREY, kind), chance))
+
+
+def dicom_case(chance: random.Random, folder: Path) -> None:
+    "A damaged DICOM file, read as a film and as a header"
+    import monsters
+
+    from covid_xray.dicom import film_as_dicom, to_bytes
+    from covid_xray.records import dicom_facts
+
+    made = film_as_dicom(monsters.GREY, bits=chance.choice((8, 12, 16)), PatientID="4711", ViewPosition="PA")
+    content = mutate(to_bytes(made), chance)
+    (folder / "film.dcm").write_bytes(content)
+    facts = dicom_facts(folder / "film.dcm")
+    if facts is not None and not all(facts[name] is None or facts[name] > 0 for name in ("width", "height")):
+        raise Wrong(str(facts))
+    decoded(content)
+
+
+WORDS = ("covid", "normal", "Pneumonia", "", " ", "NaN", "-1", "0", "1", "1e400", "inf", "2020", "PA", "M", "train",
+         "test", "0.png", "../0.png", "phantom:1", "\u00e9", '"', '""', "a,b", "a;b", "\t", "\n", "\r\n",
+         "\0", "\ufeff", "=1+1", "x" * 300)
+
+
+def table_case(chance: random.Random, folder: Path) -> None:
+    "A CSV of odd cells; where it is well formed, what is read is what was written"
+    import csv
+
+    from covid_xray.records import COLUMNS
+    from covid_xray.sources import load_table
+
+    header = ["path", "label", *chance.sample(COLUMNS[2:], chance.randrange(4))]
+    rows = [[f"{i}.png", chance.choice(("covid", "normal")), *(chance.choice(WORDS) for _ in header[2:])]
+            for i in range(chance.randrange(1, 4))]
+    buffer, plain = io.StringIO(), chance.random() < 0.5
+    csv.writer(buffer, delimiter=chance.choice(",;\t"), lineterminator=chance.choice(("\n", "\r\n"))).writerows(
+        [header, *rows])
+    content = buffer.getvalue().encode()
+    (folder / "t.csv").write_bytes(content if plain else mutate(content, chance))
+    table = load_table(folder / "t.csv")
+    if plain and (table["label"].tolist() != [row[1] for row in rows]
+                  or [Path(path).name for path in table["path"]] != [row[0] for row in rows]):
+        raise Wrong(f"{rows} became {table[['path', 'label']].values.tolist()}")
+
+
+def log_case(chance: random.Random, folder: Path) -> None:
+    "A CSV read cell by cell: what the csv module writes comes back"
+    import csv
+
+    from covid_xray.guards import read_csv
+
+    rows = [["x", *(chance.choice(WORDS) for _ in range(2))] for _ in range(chance.randrange(1, 4))]
+    with open(folder / "log.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["epoch", "loss", "rate"], *rows])
+    table = read_csv(folder / "log.csv", ["epoch"], ["epoch", "loss", "rate"])
+    blank = ("", "NaN")
+    said = [[None if pd.isna(cell) else cell for cell in row] for row in table.values.tolist()]
+    meant = [[None if cell.strip() in blank else cell.strip() for cell in row] for row in rows]
+    if said != meant:
+        raise Wrong(f"{rows} became {said}")
+
+
+def settings_case(chance: random.Random, folder: Path) -> None:
+    "Settings of a model with odd values: refused, or the model can be asked"
+    from covid_xray.models import _read_settings
+
+    odd = (None, -1, 0, 10**12, 1.5, float("nan"), float("inf"), "", "x", [], {}, [1], ["a", "a"], ["../a"], True)
+    settings = {"model": "plain", "in_channels": 1, "classes": ["covid", "normal"], "size_px": 64, "fit": "squash",
+                "temperature": 1.0, "prepare": [], "facts": {}, "prediction_sets": {}, "operating_point": {}}
+    for _ in range(chance.randrange(3)):
+        settings[chance.choice(list(settings))] = chance.choice(odd)
+    text = json.dumps(settings)
+    if chance.random() < 0.3:
+        text = mutate(text.encode(), chance).decode("latin-1")
+    (folder / "settings.json").write_text(text, encoding="utf-8")
+    read = _read_settings(folder / "settings.json")
+    if not (0 < read["size_px"] <= 4096 and 0 < read["in_channels"] <= 64 and read.get("temperature", 1) > 0):
+        raise Wrong(str(read))
+
+
+def weights_case(chance: random.Random, folder: Path) -> None:
+    "Damaged weights with the checksum of the whole ones: refused, or unchanged"
+    import hashlib
+
+    from covid_xray.models import read_weights
+
+    whole = save({"a": torch.arange(12.0).reshape(3, 4), "b": torch.ones(5)})
+    content = mutate(whole, chance)
+    (folder / "model.safetensors").write_bytes(content)
+    known = hashlib.sha256(whole).hexdigest() if chance.random() < 0.5 else None
+    read_weights(folder / "model.safetensors", known)
+    if known and content != whole:
+        raise Wrong("damaged weights were taken")
+
+
+def checkpoint_case(chance: random.Random, folder: Path) -> None:
+    "A damaged checkpoint: refused, or all that it held unchanged"
+    from covid_xray.models import read_sealed, seal
+
+    tensors = {"model.a": torch.arange(12.0), "best.a": torch.ones(3)}
+    notes = {"history": {"rows": [{"epoch": 0, "train_loss": 0.5}]}, "settings": {"epochs": 3}}
+    whole = save(tensors | {"seal": seal(tensors, **notes)}, metadata={"checkpoint": json.dumps(notes)})
+    (folder / "checkpoint.safetensors").write_bytes(mutate(whole, chance))
+    read, values = read_sealed(folder / "checkpoint.safetensors")
+    if json.dumps([read["history"], read["settings"]]) != json.dumps(list(notes.values())) or any(
+            not torch.equal(values[name], value) for name, value in tensors.items()):
+        raise Wrong("a damaged checkpoint was taken")
+
+
+def command_case(chance: random.Random, folder: Path) -> None:
+    "A command line that can't be carried out ends with a code, and never with a traceback"
+    import typer
+
+    from covid_xray.cli import app
+
+    words = [chance.choice(("train", "predict", "explain", "prepare", "evaluate", "export", "card", "serve", "", "-x"))]
+    words += [chance.choice(("--out", "--size", "--epochs", "--classes", "--source", "--port", "--max-mb", "--json",
+                             "-3", "nan", "1e9", "\0", "caf\u00e9", "x" * 300, "../..", str(folder / "none")))
+              for _ in range(chance.randrange(6))]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            app([*words, "--source=", f"--root={folder / 'none'}", "--not-an-option"], standalone_mode=False)
+        except (typer.Exit, SystemExit):
+            return
+        except Exception as error:
+            if type(error).__module__.split(".")[0] not in ("click", "typer"):
+                raise
+            return
+    raise Wrong(f"{words} was carried out")
+
+
+def answer_case(chance: random.Random, folder: Path) -> None:
+    "Odd answers to exercises and chapters of the quiz: wrong, never an error"
+    from covid_xray.exercises import chapter1, chapter5
+    from covid_xray.exercises.quiz import questions
+
+    odd = chance.choice((None, -1, float("nan"), "x", [], {}, np.zeros(3), np.full((2, 2), np.nan), object(), True))
+    answer = odd if chance.random() < 0.4 else lambda *given, **named: odd
+    exercise = chance.choice((*chapter1.EXERCISES, *chapter5.EXERCISES))
+    try:
+        right = exercise.judge(answer) is None
+    except Exception:  # `check` tells it as the answer's mistake
+        right = False
+    if right:
+        raise Wrong(f"{exercise.name} takes {odd!r} for right")
+    questions(chance.choice((None, 1, 99, "x", -1)))
+
+
+TARGETS: dict[str, tuple[Case, int]] = {  # name -> a case, and its share of all cases in percent
+    "settings": (settings_case, 36), "weights": (weights_case, 36), "checkpoints": (checkpoint_case, 9),
+    "CSV logs": (log_case, 6), "images": (image_case, 6), "load_table": (table_case, 2), "DICOM": (dicom_case, 2),
+    "answers": (answer_case, 2), "command line": (command_case, 1),
+}
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"over {SECONDS} s")
+
+
+def run_case(case: Case, seed: str, folder: Path) -> str | None:
+    "What went wrong in one case, None for nothing"
+    signal.alarm(SECONDS)
+    try:
+        case(random.Random(seed), folder)
+    except OURS as error:
+        return None if len(str(error)) > 8 else f"{type(error).__name__} without words: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:300]}"
+    finally:
+        signal.alarm(0)
+    return None
+
+
+def fuzz(name: str, cases: int, seed: int = 0, first: int = 0) -> tuple[dict, list[str]]:
+    "The row of some cases of a target, and their first failures"
+    case, start, before = TARGETS[name][0], time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    folder, failures = Path(tempfile.mkdtemp()), {}
+    for i in range(3):
+        Image.fromarray(np.full((40, 40), i, np.uint8)).save(folder / f"{i}.png")
+    signal.signal(signal.SIGALRM, _too_long)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(Exception):  # imports are no part of a case
+            case(random.Random("first"), folder)
+        for number in range(first, first + cases):
+            found = run_case(case, f"{seed} {name} {number}", folder)
+            if found:
+                failures[number] = found
+    shutil.rmtree(folder)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6  # kB on Linux
+    if grown > 1:
+        failures[-1] = f"{grown:.1f} GB more than before"
+    row = {"target": name, "cases": cases, "failures": len(failures), "seconds": round(time.perf_counter() - start),
+           "grown_gb": round(grown, 2)}
+    return row, [f"{name} case {number}: {text}" for number, text in list(failures.items())[:5]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fuzz what reads input")
+    parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--only", choices=list(TARGETS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=KEPT)
+    options = parser.parse_args()
+    import logging
+
+    logging.disable(logging.CRITICAL)
+    kept = pd.read_csv(options.keep).to_dict("records") if options.keep.is_file() else []
+    rows = {row["target"]: row for row in kept}
+    for share in range(1, 51):  # a fiftieth of each target at a time: stopped, it goes on from there
+        for name in [options.only] if options.only else TARGETS:
+            row = rows.setdefault(name, {"target": name, "cases": 0, "failures": 0, "seconds": 0, "grown_gb": 0.0})
+            missing = options.cases * TARGETS[name][1] * share // 5000 - row["cases"]
+            if missing <= 0:
+                continue
+            new, failures = fuzz(name, missing, options.seed, row["cases"])
+            print(new, *failures, sep="\n  ", flush=True)
+            row |= {key: row[key] + new[key] for key in ("cases", "failures", "seconds")}
+            row["grown_gb"] = max(row["grown_gb"], new["grown_gb"])
+            pd.DataFrame(rows.values()).to_csv(options.keep, index=False)
+    return int(any(row["failures"] for row in rows.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
