@@ -24,7 +24,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -65,40 +64,54 @@ def fetch() -> None:
     sys.path.append(str(TOOLS))
 
 
-def is_left_out(tree: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def type_hints(tree: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     "Start and end of each type hint, which is never evaluated"
     hints = [n.annotation for n in ast.walk(tree) if isinstance(n, (ast.arg, ast.AnnAssign)) and n.annotation]
     hints += [n.returns for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.returns]
     return [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in hints]
 
 
-def mutants(source: str) -> Iterator[Mutant]:
-    "Every mutant of a module that still parses and differs, without faults in type hints"
+def places(source: str) -> list[tuple[str, int]]:
+    "Every place for a fault outside type hints: cosmic-ray's kind of fault, and the how manieth of its kind"
     from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.operators.provider import OperatorProvider
+
+    hints, kinds, nodes = type_hints(ast.parse(source)), OperatorProvider(), list(ast_nodes(get_ast(source)))
+    found = []
+    for name in (n for n in kinds if not n.startswith("Variable")):  # those two ask for names to put in
+        operator = kinds[name]()
+        spans = [span for node in nodes for span in operator.mutation_positions(node)]
+        found += [(name, number) for number, (start, end) in enumerate(spans)
+                  if not any(low <= start and end <= high for low, high in hints)]
+    return found
+
+
+def mutant(source: str, operator: str, number: int) -> Mutant | None:
+    "The fault in its place; None where it is no Python or says the same as before"
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.operators.provider import OperatorProvider
 
-    hints, kinds = is_left_out(ast.parse(source)), OperatorProvider()
-    for name in (n for n in kinds if not n.startswith("Variable")):  # those two ask for names to put in
-        operator = kinds[name]()
-        places = [place for node in ast_nodes(get_ast(source)) for place in operator.mutation_positions(node)]
-        for occurrence, (start, end) in enumerate(places):
-            if any(low <= start and end <= high for low, high in hints):
-                continue
-            if (mutant := described(source, mutate_code(source, operator, occurrence), name)) is not None:
-                yield mutant
-
-
-def described(source: str, mutated: str, operator: str) -> Mutant | None:
-    "A mutant with the line it changes; None where nothing a program can notice has changed"
+    mutated = mutate_code(source, OperatorProvider()[operator](), number)
     try:
         if ast.dump(ast.parse(mutated)) == ast.dump(ast.parse(source)):
             return None
     except SyntaxError:
         return None
     pairs = enumerate(zip(source.splitlines(), mutated.splitlines()), 1)
-    number, (before, after) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
-    return Mutant(number, operator, before.strip(), after.strip(), mutated)
+    line, (before, after) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
+    return Mutant(line, operator, before.strip(), after.strip(), mutated)
+
+
+def draw(source: str, sample: int, seed: int) -> tuple[list[Mutant], int]:
+    "Mutants drawn at random, and how many places there are to draw from"
+    every = places(source)
+    drawn: list[Mutant] = []
+    for operator, number in random.Random(seed).sample(every, len(every)):
+        if len(drawn) == sample:
+            break
+        made = mutant(source, operator, number)
+        drawn += [made] if made else []
+    return drawn, len(every)
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
@@ -117,6 +130,13 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         return self.source.encode()
 
 
+class QuickFirst:
+    "A plugin of pytest that puts the property tests, which take longest, last"
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        items.sort(key=lambda item: hasattr(item.obj, "hypothesis"))
+
+
 def in_the_fork(module: str, source: str, limit: float) -> None:
     "Run the module's tests on a text in its place, in silence; the process ends here"
     import hypothesis
@@ -129,7 +149,8 @@ def in_the_fork(module: str, source: str, limit: float) -> None:
     hypothesis.settings.register_profile("mutation", database=None, derandomize=True, phases=phases)
     hypothesis.settings.load_profile("mutation")
     sys.meta_path.insert(0, Changed(f"covid_xray.{module}", source, ROOT / "covid_xray" / f"{module}.py"))
-    os._exit(int(pytest.main([*"-x -q --assert=plain -p no:cacheprovider -p no:faulthandler".split(), *TESTS[module]])))
+    options = "-x -q --assert=plain -p no:cacheprovider -p no:faulthandler".split()
+    os._exit(int(pytest.main([*options, *TESTS[module]], plugins=[QuickFirst()])))
 
 
 def survives(module: str, source: str, limit: float = 600) -> tuple[bool, float]:
@@ -157,22 +178,21 @@ def measure(module: str, sample: int, seed: int) -> dict[str, object]:
     passed, seconds = survives(module, source)
     if not passed:
         sys.exit(f"the tests of {module} fail without any fault: mend that first")
-    every = list(mutants(source))
-    chosen = random.Random(seed).sample(every, min(sample, len(every)))
+    chosen, possible = draw(source, sample, seed)
     alive, spent = [], seconds
-    for number, mutant in enumerate(chosen, 1):
-        survived, took = survives(module, mutant.source, limit=8 * seconds + 10)
+    for number, made in enumerate(chosen, 1):
+        survived, took = survives(module, made.source, limit=8 * seconds + 10)
         spent += took
-        alive += [mutant] if survived else []
+        alive += [made] if survived else []
         print(f"\r{module}: {number} of {len(chosen)}, {len(alive)} survived, {spent / 60:.1f} min", end="", flush=True)
     print()
     known = findings(module)
-    found = [known.get(mutant.key(), "missing") for mutant in alive]
-    for mutant in (m for m, f in zip(alive, found) if f == "missing"):
-        print(f"  line {mutant.line}, {mutant.operator}:\n    - {mutant.before}\n    + {mutant.after}")
+    found = [known.get(made.key(), "missing") for made in alive]
+    for made in (m for m, f in zip(alive, found) if f == "missing"):
+        print(f"  line {made.line}, {made.operator}:\n    - {made.before}\n    + {made.after}", flush=True)
     counts = {what: found.count(what) for what in ("equivalent", "looks", "missing")}
     killed = len(chosen) - len(alive)
-    return {"module": module, "mutants": len(every), "tried": len(chosen), "killed": killed, **counts,
+    return {"module": module, "possible": possible, "tried": len(chosen), "killed": killed, **counts,
             "rate": round(killed / (len(chosen) - counts["equivalent"]), 3), "cpu_minutes": round(spent / 60, 1)}
 
 
