@@ -144,7 +144,8 @@ def test_what_is_not_said_is_as_documented():
 @pytest.mark.parametrize("labels", [2, 3])
 def test_folds_of_equal_patients_are_exactly_equal(labels):
     "With one film a patient and 12 patients a class, four folds have 3 films of each class: there is one right answer"
-    table = tiny(patient=[f"p{i}" for i in range(12 * labels)]).assign(label=["covid", "normal", "pneumonia"][:labels] * 12)
+    names = ["covid", "normal", "pneumonia"][:labels]
+    table = tiny(patient=[f"p{i}" for i in range(12 * labels)]).assign(label=names * 12)
     for seed in range(3):
         folds = patient_folds(table, 4, seed)
         assert (pd.crosstab(folds["fold"], folds["label"]) == 3).all().all()

@@ -7,9 +7,10 @@ cosmic-ray, fetched from PyPI into `.venv-mutation` and nowhere else, makes the 
 scikit-learn loaded forks for each mutant and runs the module's tests until one fails. A mutant is killed when a test
 fails, when the module can't be imported, or when the tests take eight times the CPU time they take otherwise.
 
-A row a module goes to covid_xray/results/mutation.csv. Survivors that were looked at stand in `tests/data/survivors.csv`
-with what was found: `equivalent` (no input can tell the difference) or `looks` (a figure's size, colour or font). A
-survivor that isn't listed there counts as a missing test, and the command ends with 1 below a rate of 0.85.
+A row a module goes to covid_xray/results/mutation.csv. Survivors that were looked at stand in
+`tests/data/survivors.csv` with what was found: `equivalent` (no input can tell the difference) or `looks` (a figure's
+size, colour or font). A survivor that isn't listed there counts as a missing test, and the command ends with 1 below
+a rate of 0.85.
 """
 from __future__ import annotations
 
