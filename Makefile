@@ -40,10 +40,12 @@ help:
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make claims       what chapters 4, 4a and 4c claim, over five seeds; computes only what is missing (20 minutes from nothing)"
 	@echo "make gate         fit the input gate and measure it on real films (COVID_XRAY_DATA; two minutes)"
-	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA), and make kills"
-	@echo "make kills        kill downloads, caches, trainings and exports hundreds of times and see that nothing is lost (10 minutes)"
+	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA), then fuzz, kills, rerun, mutation and coverage"
 	@echo "make fuzz         100,000 cases of wrong input; the table goes to covid_xray/results/fuzz.csv (half an hour)"
-	@echo "make slow-checks  the fuzz, and chapters 1 and 4 on real films (COVID_XRAY_DATA)"
+	@echo "make kills        kill downloads, caches, trainings and exports hundreds of times and see that nothing is lost (10 minutes)"
+	@echo "make coverage     lines of the library that tests and notebooks run (half an hour)"
+	@echo "make mutation     do the tests notice small faults in metrics, splits and gradcam? (half an hour)"
+	@echo "make rerun        every chapter twice in one kernel, elsewhere, read-only (half an hour)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      the same, and store the outputs, clean"
 	@echo "make clean        remove .venv and everything built"
@@ -109,18 +111,27 @@ gate: $(STAMP)
 	@test -f "$(COVID_XRAY_DATA)/manifest.csv" || { echo "gate needs real films: set COVID_XRAY_DATA to a folder with manifest.csv" >&2; exit 1; }
 	@$(BIN)/python tools/gate.py --data "$(COVID_XRAY_DATA)"
 
-.PHONY: fuzz
+.PHONY: fuzz kills coverage mutation rerun
+
 fuzz: $(STAMP)
 	@$(BIN)/python tools/fuzz.py
 
-slow-checks: fuzz
-	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
-	@COVID_XRAY_SOURCE=darkcovidnet COVID_XRAY_ROOT="$(COVID_XRAY_DATA)/darkcovidnet" $(BIN)/python tools/run_chapters.py nbs/01_data.ipynb nbs/04_training.ipynb
-	@$(MAKE) kills
-
-.PHONY: kills
 kills: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python tools/kills.py --out covid_xray/results/kills.csv
+
+coverage: $(STAMP)
+	@$(BIN)/python tools/line_coverage.py
+
+mutation: $(STAMP)
+	@$(BIN)/python tools/mutation.py
+
+rerun: $(STAMP)
+	@$(BIN)/python tools/rerun.py
+
+slow-checks: $(STAMP)
+	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
+	@COVID_XRAY_SOURCE=darkcovidnet COVID_XRAY_ROOT="$(COVID_XRAY_DATA)/darkcovidnet" $(BIN)/python tools/run_chapters.py nbs/01_data.ipynb nbs/04_training.ipynb
+	@$(MAKE) fuzz kills rerun mutation coverage
 
 .PHONY: nbgrader-check oldest-check dist
 
@@ -136,6 +147,6 @@ dist: $(STAMP)
 	@$(BIN)/python -c "import hashlib, pathlib; [print(hashlib.sha256(p.read_bytes()).hexdigest(), p) for p in sorted(pathlib.Path('dist').iterdir())]"
 
 clean:
-	rm -rf "$(VENV)" .venv-nbgrader .venv-oldest build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf "$(VENV)" .venv-nbgrader .venv-oldest .venv-mutation .coverage.parts build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +

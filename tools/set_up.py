@@ -3,7 +3,8 @@
     python tools/set_up.py [--check]    # --check changes nothing and ends with 1 where a chapter has another cell
 
 Where covid_xray is there already (a checkout, Binder, a second run) the cell does nothing. In Colab, in Kaggle or in
-any kernel without it, it installs the release that the chapter belongs to.
+any kernel without it, it installs the release that the chapter belongs to. Its comment says what to run first, since a
+kernel that has just been restarted knows nothing that could say it.
 """
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def text() -> str:
     parser = ConfigParser(delimiters=["="])
     parser.read(ROOT / "settings.ini", encoding="utf-8")
     return (
-        "#| include: false\nfrom importlib.util import find_spec\nif find_spec('covid_xray') is None:\n"
+        "#| include: false\n# Restarted, or starting in the middle? First: Run > Run All Above Selected Cell "
+        "(Colab: Runtime > Run before)\nfrom importlib.util import find_spec\nif find_spec('covid_xray') is None:\n"
         f"    %pip install -q \"covid_xray[course]=={parser['DEFAULT']['version']}\""
     )
 
