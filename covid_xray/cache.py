@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['cache_name', 'function_facts', 'open_or_build']
+__all__ = ['cache_name', 'function_facts', 'open_or_build', 'reader_share', 'build_together']
 
 # %% ../nbs/00d_cache.ipynb #11a604e4
 def cache_name(
@@ -58,7 +59,7 @@ def open_or_build(
     whole = folder / f"{name}.npy"
     notes_file = whole.with_suffix(".json")
     if not (whole.is_file() and notes_file.is_file()):
-        partly = whole.with_suffix(f".{os.getpid()}.partial")
+        partly = whole.with_suffix(f".{os.urandom(4).hex()}.partial")  # nobody else's
         try:
             store = np.lib.format.open_memmap(partly, "w+", np.uint8, shape)
             notes = fill(store)
@@ -72,3 +73,64 @@ def open_or_build(
             partly.unlink(missing_ok=True)
     notes = {int(row): text for row, text in json.loads(notes_file.read_text(encoding="utf-8")).items()}
     return np.load(whole, mmap_mode="r"), notes
+
+# %% ../nbs/00d_cache.ipynb #d0a1c002
+def reader_share() -> tuple[int, int]:  # number of this process, from 0, and how many read together
+    """Which share of a cache this process builds: what torchrun put into RANK and WORLD_SIZE, else all of it.
+
+    Where each machine has a cache folder on a disk of its own, COVID_XRAY_CACHE_EACH_NODE=1 lets the processes of one
+    machine share the work among themselves (LOCAL_RANK, LOCAL_WORLD_SIZE).
+    """
+    local = "LOCAL_" if os.environ.get("COVID_XRAY_CACHE_EACH_NODE") == "1" else ""
+    return int(os.environ.get(f"{local}RANK", 0)), int(os.environ.get(f"{local}WORLD_SIZE", 1))
+
+
+def _is_there(path: Path, seconds: float) -> bool:
+    "Whether another process finishes a cache within this time"
+    until = time.monotonic() + seconds
+    while not (path.is_file() and path.with_suffix(".json").is_file()):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+# %% ../nbs/00d_cache.ipynb #d0a1c004
+def build_together(
+    folder: Path,  # where caches live, the same for all who share
+    name: str,  # see `cache_name`
+    shape: tuple[int, ...],  # of the array
+    fill: Callable[[np.ndarray, slice], dict[int, str]],  # fills zeros with these rows; notes count from its first row
+    share: tuple[int, int] = (0, 1),  # number of this process, and how many share; see `reader_share`
+    patience: float = 30.0,  # seconds to wait for the others, beside four times those of the own part
+) -> tuple[np.ndarray, dict[int, str]]:  # as `open_or_build`
+    "As `open_or_build`, but each process builds its part of the rows only; passes on what `fill` raises"
+    (rank, world), whole = share, folder / f"{name}.npy"
+    edges = [shape[0] * k // world for k in range(world + 1)]
+
+    def part(k: int) -> tuple[np.ndarray, dict[int, str]]:
+        rows, part_shape = slice(edges[k], edges[k + 1]), (edges[k + 1] - edges[k], *shape[1:])
+        return open_or_build(folder, f"{name}-{k}-of-{world}", part_shape, lambda store: fill(store, rows))
+
+    def join(store: np.ndarray) -> dict[int, str]:
+        parts = [part(k) for k in range(world)]
+        for (values, _), first, last in zip(parts, edges, edges[1:]):
+            store[first:last] = values
+        return {first + row: text for (_, notes), first in zip(parts, edges) for row, text in notes.items()}
+
+    if world > 1 and not _is_there(whole, 0):
+        _build_own_part(lambda: part(rank), folder, name, share, patience)
+    array = open_or_build(folder, name, shape, join if world > 1 else lambda store: fill(store, slice(0, shape[0])))
+    if rank == 0:
+        for old in (*folder.glob(f"{name}-*-of-*.npy"), *folder.glob(f"{name}-*-of-*.json")):
+            old.unlink(missing_ok=True)
+    return array
+
+
+def _build_own_part(build: Callable, folder: Path, name: str, share: tuple[int, int], patience: float) -> None:
+    "Build it; then the first waits for the parts of the others, and the others for the whole"
+    started, (rank, world) = time.monotonic(), share
+    build()
+    until = time.monotonic() + patience + 4 * (time.monotonic() - started)
+    awaited = [f"{name}-{k}-of-{world}" for k in range(world)] if rank == 0 else [name]
+    for one in awaited:
+        _is_there(folder / f"{one}.npy", until - time.monotonic())

@@ -10,7 +10,6 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from . import phantom
-from .cache import cache_name, function_facts, open_or_build
+from .cache import build_together, cache_name, function_facts, reader_share
 from .records import CLASSES
 from .splits import check_disjoint, patient_folds, split_by_patient
 
@@ -256,13 +255,16 @@ class Radiographs:
         paths = [str(path) for path in table["path"]]
         self.classes, self.size_px = tuple(classes), size_px
         shape = (len(paths), size_px, size_px)
-        fill = partial(_decode_into, paths=paths, fit=fit, prepare=prepare, progress=progress)
+
+        def fill(store: np.ndarray, rows: slice) -> dict[int, str]:
+            return _decode_into(store, paths[rows], fit, prepare, progress)
+
         if cache is None:
             self._store = np.zeros(shape, np.uint8)
-            failed = fill(self._store)
+            failed = fill(self._store, slice(None))
         else:
             name = cache_name(_pixel_facts(paths, size_px, fit, prepare))
-            self._store, failed = open_or_build(Path(cache), name, shape, fill)
+            self._store, failed = build_together(Path(cache), name, shape, fill, reader_share())
         if strict and failed:
             row = min(failed)
             raise UnreadableFilm(paths[row], failed[row])
@@ -309,6 +311,10 @@ class Radiographs:
     def images(self) -> np.ndarray:  # uint8 [N, H, W]
         "All films as one array"
         return self._store[self._rows]
+
+    def flat_rows(self) -> np.ndarray:  # row numbers
+        "Films of one grey value, which show nothing; looked at one by one, so that memory stays small"
+        return np.array([i for i, row in enumerate(self._rows) if np.ptp(self._store[row]) == 0], dtype=np.int64)
 
     def select(
         self,

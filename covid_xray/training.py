@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .data import Radiographs
-from .models import Predictions, load_model, predict, save_model
+from .models import Predictions, load_model, predict, save_model, to_device, told_if_alone
 
 # %% auto #0
 __all__ = ['Metric', 'one_cycle', 'History', 'plot_history', 'fit', 'Predictions', 'load_model', 'predict', 'save_model']
@@ -168,7 +168,7 @@ def _validate(
     metrics: Mapping[str, Metric],  # computed on the validation part
 ) -> dict[str, float]:  # valid_loss and one entry a metric
     "Cross-entropy and metrics on the validation films"
-    said = predict(model, valid)
+    said = predict(model, valid, together=True)
     of_truth = said.probabilities[np.arange(len(valid)), said.targets]
     loss = float(-np.log(np.clip(of_truth, 1e-12, 1)).mean())
     return {"valid_loss": loss} | {name: float(of(said.targets, said.probabilities)) for name, of in metrics.items()}
@@ -184,7 +184,7 @@ def _check_films(train: Radiographs, valid: Radiographs, batch_size: int) -> Non
         absent = [name for i, name in enumerate(films.classes) if not (films.targets == i).any()]
         if absent:
             raise ValueError(f"the {part} part has no film of class {', '.join(absent)}: split again, or leave it out")
-        flat = np.flatnonzero(films.images.max((1, 2)) == films.images.min((1, 2)))
+        flat = films.flat_rows()
         if len(flat):
             warnings.warn(f"{len(flat)} {part} films are of one grey value, first {films.table['path'].iloc[flat[0]]}: "
                           "set them aside", stacklevel=3)
@@ -254,7 +254,7 @@ class _Loop:
     def loss(self, rows: np.ndarray, epoch: int) -> Tensor:
         "This process's share of the mean cross-entropy of a batch"
         mine = rows[self.accelerator.process_index::self.accelerator.num_processes]
-        images, targets = (part.to(self.accelerator.device) for part in self.train.batch(mine))
+        images, targets = to_device(self.train.batch(mine), self.accelerator.device)
         if self.augment is not None:
             images = self.augment(images, _generators(self.settings["seed"], epoch, mine))
         with self.accelerator.autocast():
@@ -337,7 +337,7 @@ def fit(
     if resume:
         loop.resume()
     try:
-        with torch.random.fork_rng(), loop.progress_bar() as bar:
+        with torch.random.fork_rng(), told_if_alone(out), loop.progress_bar() as bar:
             for epoch in range(len(loop.history.rows), epochs):
                 loop.run_epoch(epoch, bar)
                 if patience is not None and epoch - loop.history.best_epoch >= patience:
