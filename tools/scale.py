@@ -6,8 +6,10 @@ The files are made first: 300 different simulated films of 299 x 299 pixels, the
 written under many names with its number in a text chunk, so that no two files are alike: each is read and decoded, and
 nothing on the way looks at whether pixels were met before.
 Smaller sets are hard links to the first files of each class. Every size is measured in a process of its own, stage by
-stage: seconds by the clock and of the processor, and the peak of resident memory, of which `model_mb` is what torch,
-the network and one step on one batch of noise need before any film is there. Kept in covid_xray/results/scale.csv.
+stage: seconds by the clock and of the processor, and the peak of resident memory. `model_mb` is what torch, the network and
+one step on a batch of noise need before any film is there; `of_it_mapped_files_mb` are pages of files, which the system takes
+back whenever it needs them. The network is the residual one at a half to a third of its widths, for its time is not the
+question. Kept in covid_xray/results/scale.csv.
 """
 from __future__ import annotations
 
@@ -112,11 +114,11 @@ def warm_up(size_px: int) -> tuple:
     "The network, and one step with it on noise; afterwards the process is as large as torch makes it"
     import torch
 
-    from covid_xray import create_model
+    from covid_xray.cnn import ResidualCNN
     from covid_xray.training import fit, predict  # noqa: F401  what they import belongs to it, too
 
     torch.manual_seed(0)
-    model = create_model("residual", n_classes=len(LAYOUT))
+    model = ResidualCNN(1, len(LAYOUT), widths=(8, 12, 16, 24, 32))
     optimiser = torch.optim.AdamW(model.parameters(), lr=0)
     model(torch.rand(32, 1, size_px, size_px)).sum().backward()
     optimiser.step()
@@ -181,6 +183,9 @@ def main() -> None:
     make_files(folder / str(WHOLE) / "radiography", WHOLE)
     rows = [row for n in asked.images for row in measured_apart(n, folder, asked.size)]
     table = pd.DataFrame(rows)
+    if KEPT.is_file():  # sizes that were not asked for stay as they are
+        old = pd.read_csv(KEPT)
+        table = pd.concat([old[~old["images"].isin(asked.images)], table]).sort_values("images", kind="stable")
     table.to_csv(KEPT, index=False)
     print(table.to_string(index=False))
 
