@@ -94,6 +94,16 @@ def _is_there(path: Path, seconds: float) -> bool:
         time.sleep(0.05)
     return True
 
+# %% ../nbs/00d_cache.ipynb #d0a1c007
+def _build_own_part(build: Callable, folder: Path, name: str, share: tuple[int, int], patience: float) -> None:
+    "Build it; then the first waits for the parts of the others, and the others for the whole"
+    started, (rank, world) = time.monotonic(), share
+    build()
+    until = time.monotonic() + patience + 4 * (time.monotonic() - started)
+    awaited = [f"{name}-{k}-of-{world}" for k in range(world)] if rank == 0 else [name]
+    for one in awaited:
+        _is_there(folder / f"{one}.npy", until - time.monotonic())
+
 # %% ../nbs/00d_cache.ipynb #d0a1c004
 def build_together(
     folder: Path,  # where caches live, the same for all who share
@@ -124,13 +134,3 @@ def build_together(
         for old in (*folder.glob(f"{name}-*-of-*.npy"), *folder.glob(f"{name}-*-of-*.json")):
             old.unlink(missing_ok=True)
     return array
-
-
-def _build_own_part(build: Callable, folder: Path, name: str, share: tuple[int, int], patience: float) -> None:
-    "Build it; then the first waits for the parts of the others, and the others for the whole"
-    started, (rank, world) = time.monotonic(), share
-    build()
-    until = time.monotonic() + patience + 4 * (time.monotonic() - started)
-    awaited = [f"{name}-{k}-of-{world}" for k in range(world)] if rank == 0 else [name]
-    for one in awaited:
-        _is_there(folder / f"{one}.npy", until - time.monotonic())

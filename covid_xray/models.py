@@ -108,7 +108,7 @@ def predict(
 @contextmanager
 def told_if_alone(
     out: str | Path | None = None,  # folder of the checkpoint, where there is one
-) -> Iterator[None]:
+) -> Iterator[None]:  # a context
     "Raise ConnectionError with advice where another process of this training is gone; other errors pass"
     try:
         yield

@@ -1,4 +1,6 @@
-"""What tests/test_scale.py starts in several processes: python -m torch.distributed.run ... tests/processes.py JOB FOLDER
+"""What tests/test_scale.py starts in several processes.
+
+    python -m torch.distributed.run ... tests/processes.py JOB FOLDER
 
 Each process writes what it did to FOLDER/JOB-<world>-<rank>.json. Also imported, to do the same in one process.
 """

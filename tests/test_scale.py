@@ -137,14 +137,15 @@ def on_two_machines(job: str, folder: Path) -> list[tuple[int, str]]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = ENVIRONMENT | {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_PORT": port}
-    started = [subprocess.Popen([sys.executable, processes.__file__, job, str(folder)], env=common | {"RANK": str(rank)},
-                                stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    command = [sys.executable, processes.__file__, job, str(folder)]
+    started = [subprocess.Popen(command, env=common | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+               for rank in range(2)]
     errors = [process.communicate(timeout=300)[1] for process in started]
     return [(process.returncode, error) for process, error in zip(started, errors)]
 
 
 def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint(tmp_path, whole):
-    "The one that is left says what to do; the run then goes on in one process, and ends where four epochs in one go end"
+    "The one that is left says what to do; the run goes on in one process, and ends where four epochs in one go end"
     (code, said), (killed, _) = on_two_machines("killed", tmp_path)
     assert killed == -signal.SIGKILL and code == 1 and not list(tmp_path.glob("killed-*.json"))
     assert "ConnectionError: another process of this training is gone" in said and str(tmp_path / "killed") in said
@@ -154,7 +155,7 @@ def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint(tmp_path, whole):
 
 def test_the_one_that_is_left_says_what_to_do(monkeypatch):
     monkeypatch.setattr("covid_xray.models._processes", lambda: (0, 2))
-    with pytest.raises(ConnectionError, match="another process .*Connection closed by peer.*epoch is in run.*resume=True"):
+    with pytest.raises(ConnectionError, match="process .*Connection closed by peer.*epoch is in run.*resume=True"):
         with told_if_alone("run"):
             raise RuntimeError("[../third_party/gloo/pair.cc:534] Connection closed by peer")
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), told_if_alone("run"):

@@ -4,12 +4,12 @@
 
 The files are made first: 300 different simulated films of 299 x 299 pixels, the size of the Radiography set's, each
 written under many names with its number in a text chunk, so that no two files are alike: each is read and decoded, and
-nothing on the way looks at whether pixels were met before.
-Smaller sets are hard links to the first files of each class. Every size is measured in a process of its own, stage by
-stage: seconds by the clock and of the processor, and the peak of resident memory. `model_mb` is what torch, the network and
-one step on a batch of noise need before any film is there; `of_it_mapped_files_mb` are pages of files, which the system takes
-back whenever it needs them. The network is the residual one at a half to a third of its widths, for its time is not the
-question. Kept in covid_xray/results/scale.csv.
+nothing on the way looks at whether pixels were met before. Smaller sets are hard links to the first files of each
+class. Every size is measured in a process of its own, stage by stage: seconds by the clock and of the processor, and
+the peak of resident memory. `model_mb` is what torch, the network and one step on a batch of noise need before any film
+is there; `of_it_mapped_files_mb` are pages of files, which the system takes back whenever it needs them. The network is
+the residual one at a half to a third of its widths, for its time is not the question. Kept in
+covid_xray/results/scale.csv.
 """
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def make_files(root: Path, n: int) -> None:
     if (root / "whole").is_file():
         return
     drawn = phantom.simulate(DISTINCT, size_px=SIDE_PX, seed=2021)
-    films, lungs = list(map(as_png, drawn.images)), [as_png(255 * mask.astype(np.uint8)) for mask in drawn.masks["lungs"]]
+    films = [as_png(image) for image in drawn.images]
+    lungs = [as_png(255 * mask.astype(np.uint8)) for mask in drawn.masks["lungs"]]
     for folder, count in counts(n).items():
         of_label = np.flatnonzero((drawn.table["label"] == LAYOUT[folder][0]).to_numpy(dtype=bool))
         for kind, pictures in (("images", films), ("masks", lungs)):
@@ -171,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 5000, WHOLE])
     parser.add_argument("--size", type=int, default=224, help="side of the decoded films, pixels")
-    parser.add_argument("--folder", type=Path, default=Path("scale"), help="gets 2.5 GB of files")
+    parser.add_argument("--folder", type=Path, default=Path("build/scale"), help="gets 2.5 GB of files")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     folder = asked.folder.resolve()
