@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 # %% auto #0
 __all__ = ['MODELS', 'LIBRARIES', 'convolve2d', 'receptive_field', 'convolution_block', 'PlainCNN', 'ResidualBlock',
-           'ResidualCNN', 'leaky_convolution', 'DarkCovidNet', 'Backbone', 'FirstStages', 'create_model',
-           'count_parameters', 'count_multiply_adds']
+           'ResidualCNN', 'with_group_norm', 'leaky_convolution', 'DarkCovidNet', 'Backbone', 'FirstStages',
+           'create_model', 'count_parameters', 'count_multiply_adds']
 
 # %% ../nbs/03_cnn.ipynb #70f37c7f
 def convolve2d(
@@ -142,6 +143,19 @@ class ResidualCNN(nn.Module):
         images: Tensor,  # float [B, in_channels, H, W], values 0..1
     ) -> Tensor:  # logits float [B, n_classes]
         return self.head(self.features(images))
+
+# %% ../nbs/03_cnn.ipynb #a3c0c002
+def with_group_norm(
+    model: nn.Module,  # a network with batch normalisation inside; changed in place
+    groups: int = 8,  # channels are normalised in so many groups, or in as many as divide both numbers
+) -> nn.Module:  # the same network
+    "Put group normalisation in the place of batch normalisation (Wu, He 2018, arXiv 1803.08494)"
+    for name, layer in model.named_children():
+        if isinstance(layer, nn.BatchNorm2d):
+            setattr(model, name, nn.GroupNorm(math.gcd(groups, layer.num_features), layer.num_features))
+        else:
+            with_group_norm(layer, groups)
+    return model
 
 # %% ../nbs/03_cnn.ipynb #34b9279d
 def leaky_convolution(
@@ -272,7 +286,8 @@ def _of_torchvision(name: str, n_classes: int) -> nn.Module:
 
 # %% ../nbs/03_cnn.ipynb #936eb653
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {
-    "plain": PlainCNN, "residual": ResidualCNN, "darkcovidnet": DarkCovidNet}
+    "plain": PlainCNN, "residual": ResidualCNN, "darkcovidnet": DarkCovidNet,
+    "residual-group": lambda in_channels, n_classes: with_group_norm(ResidualCNN(in_channels, n_classes))}
 LIBRARIES: dict[str, Callable[[str, int], nn.Module]] = {"timm": _of_timm, "torchvision": _of_torchvision}
 
 
