@@ -163,16 +163,15 @@ def summary(said: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def said_by_network(model: str, left_out: str, labels: tuple[str, ...]) -> pd.DataFrame | None:
+def said_by_network(model: str, left_out: str) -> pd.DataFrame | None:
     "How much more abnormal than normal a network of three classes calls each film of a left-out part (log odds)"
     both = left_out == "Cohen and Hannover"
     rows = kept_rows("two archives left out" if both else "an archive left out", model)
     rows = None if rows is None else rows[rows["fold"] == (COHEN_AND_HANNOVER if both else left_out.lower())]
     if rows is None or rows.empty:
         return None
-    abnormal = rows[[f"p_{name}" for name in labels]].sum(axis=1)
-    odds = np.log(abnormal.clip(lower=1e-6) / rows["p_normal"].clip(lower=1e-6))
-    return rows[["source", "sha256"]].assign(network=odds)
+    normal = rows["p_normal"].clip(1e-6, 1 - 1e-6)
+    return rows[["source", "sha256"]].assign(network=np.log((1 - normal) / normal))
 
 
 def beside_networks(said: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -182,7 +181,7 @@ def beside_networks(said: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         for question, labels in QUESTIONS.items():
             asked = about[(about["left_out"] == left_out) & about["label"].isin([*labels, "normal"])]
             for model in NETWORKS:
-                network = said_by_network(model, left_out, labels)
+                network = said_by_network(model, left_out)
                 if network is None or asked["label"].nunique() < 2:
                     continue
                 films = asked.merge(network, on=["source", "sha256"], validate="one_to_one")
