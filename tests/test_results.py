@@ -87,7 +87,9 @@ def test_networks_beside_the_ladder_are_what_scikit_learn_says_of_them() -> None
 # ---- the tools ----
 
 
-def test_together_needs_every_member_and_only_films_that_all_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_together_needs_every_member_and_only_films_that_all_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     (tmp_path / "real").mkdir()
     facts = {"source": "s", "label": "normal", "learnt_from": 9, "cpu_seconds": 2}

@@ -204,7 +204,8 @@ def compared(films: pd.DataFrame) -> dict[str, float]:
     areas = [auroc(positive, said) for said in (network, last)]
     return {"auroc": areas[0], "low": ends[0][0], "high": ends[0][1], "last_rung": areas[1],
             "gain": areas[1] - areas[0], "gain_low": ends[1][0], "gain_high": ends[1][1],
-            "abnormal_persons": films["group"][positive].nunique(), "normal_persons": films["group"][~positive].nunique()}
+            "abnormal_persons": films["group"][positive].nunique(),
+            "normal_persons": films["group"][~positive].nunique()}
 
 
 def main() -> None:

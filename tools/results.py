@@ -73,7 +73,7 @@ RECIPES = {
     "darkcovidnet-256": Recipe("darkcovidnet", 256, 100),
     "lite0-224": Recipe("lite0", backbone.SIZE_PX, 0),
 }
-TOGETHER = {"together": ("residual-128", "lite0-224")}  # the mean of what its members say; nothing is trained or weighed
+TOGETHER = {"together": ("residual-128", "lite0-224")}  # the mean of what its members say; nothing is trained
 ROWS = (*RECIPES, *TOGETHER)
 
 
@@ -97,7 +97,7 @@ def once_each(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def two_as_one(table: pd.DataFrame) -> pd.DataFrame:
-    "The same, with Cohen's and Hannover's films as one archive; it holds every COVID-19 film, so these are just abnormal"
+    "The same, with Cohen's and Hannover's films as one archive; it holds every COVID-19 film: these are just abnormal"
     films = once_each(table)
     films = films[films["label"].isin(["covid", "normal", "pneumonia"])]
     return films.assign(archive=films["archive"].replace(dict.fromkeys(["cohen", "hannover"], COHEN_AND_HANNOVER)),
