@@ -44,7 +44,7 @@ def complete_types(name: str) -> None:
 
 
 def line_of(symbol: str, file: str | None) -> int | None:
-    "The line on which `covid_xray.metrics.auroc` begins: nbdev looks for it under its short name and links to `#LNone`"
+    "The line on which a function begins: nbdev looks for `auroc` as `covid_xray.metrics.auroc` and links to `#LNone`"
     if not file:
         return None
     module = importlib.import_module(file.removesuffix(".py").replace("/", "."))

@@ -1,4 +1,4 @@
-"""Pages of the docs site that are made from the library itself: the API reference, and cards of models and data sets."""
+"""Pages of the docs site made from the library itself: the API reference, and cards of models and data sets."""
 from __future__ import annotations
 
 import importlib
@@ -31,7 +31,8 @@ def modules() -> dict[str, tuple[str, list[str]]]:
 
 def markdown_page(*parts: str) -> dict:
     "A notebook of words only"
-    cells = [{"cell_type": "markdown", "id": f"cell{i}", "metadata": {}, "source": part} for i, part in enumerate(parts)]
+    base = {"cell_type": "markdown", "metadata": {}}
+    cells = [{**base, "id": f"cell{i}", "source": part} for i, part in enumerate(parts)]
     return {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 

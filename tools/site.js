@@ -13,6 +13,10 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   }
 
+  for (const output of document.querySelectorAll(".cell-output")) {
+    if (output.scrollWidth > output.clientWidth) output.tabIndex = 0;  // what scrolls must be in reach of the keyboard
+  }
+
   const dialog = document.createElement("dialog");
   dialog.className = "enlarged";
   dialog.setAttribute("aria-label", "Enlarged figure");
