@@ -50,6 +50,7 @@ def line_of(symbol: str, file: str | None) -> int | None:
     module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
     names = symbol.removeprefix(f"{module.__name__}.").split(".")
     found = functools.reduce(lambda thing, name: getattr(thing, name, None), names, module)
+    found = getattr(found, "fget", None) or getattr(found, "func", None) or found  # behind a property
     try:
         return inspect.getsourcelines(inspect.unwrap(found))[1]
     except (TypeError, OSError):  # a value, not a function or class
