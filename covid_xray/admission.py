@@ -217,10 +217,11 @@ def signs(
 ) -> dict[str, Any]:  # contrast, roughness, aspect, pose, error, part, lateral
     "What the gate measures in a picture"
     gate = gate or shipped_gate()
-    square = resize(image, 64)
-    grey, small = square.astype(np.float32) / 255, thumbnails(square[None])
-    errors = {name: float(gate.error(turned)[0]) for name, turned in poses(small).items()}
-    pose = min(errors, key=errors.get)
+    film = Image.fromarray(image)
+    square = np.asarray(film.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=2))  # a quarter of the time
+    grey, turned = square.astype(np.float32) / 255, poses(thumbnails(square[None]))
+    errors = dict(zip(turned, gate.error(np.concatenate(list(turned.values()))).tolist()))
+    pose, small = min(errors, key=errors.get), turned["upright"]
     part, lateral = (gate.templates[:, :-1] @ small[0] + gate.templates[:, -1]).tolist()
     steps = np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()
     return {"contrast": float(grey.std()), "roughness": float(steps / (2 * grey.std() + 1e-3)),

@@ -69,6 +69,8 @@ def to_grey(
     picture: Image.Image,  # of any mode
 ) -> np.ndarray:  # uint8 [H, W]
     "One grey value a pixel, whatever the picture's mode"
+    if picture.mode == "L" and "transparency" not in picture.info:
+        return np.asarray(picture)
     if picture.mode.startswith(("I", "F")):
         return _to_uint8(np.asarray(picture))
     if "A" in picture.getbands() or "transparency" in picture.info:
@@ -92,7 +94,8 @@ def _decode_picture(content: bytes) -> np.ndarray:  # uint8 [H, W]
         raise ValueError(f"declares {width} x {height} pixels; at most {MAX_PIXELS:,} are read")
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         raise ValueError(f"holds {picture.n_frames} frames; a radiograph is one")
-    return to_grey(ImageOps.exif_transpose(picture))
+    ImageOps.exif_transpose(picture, in_place=True)
+    return to_grey(picture)
 
 # %% ../nbs/01_data.ipynb #4106c9ac
 def _decode_dicom(dataset: Dataset) -> np.ndarray:  # uint8 [H, W]

@@ -9,7 +9,7 @@ import copy
 import io
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -245,9 +245,8 @@ class Predictor:
         if prevalence is not None and not 0 <= prevalence <= 1:
             raise ValueError(f"prevalence {prevalence} must lie in 0 to 1")
         if not isinstance(x, (list, tuple)):
-            return self._look([x], explain, prevalence)[0]
-        parts = (x[start:start + _AT_ONCE] for start in range(0, len(x), _AT_ONCE))
-        return [result for part in parts for result in self._look(part, explain, prevalence)]
+            return self._answer([self._admit(x)], explain, prevalence)[0]
+        return [result for looked in self._admit_all(x) for result in self._answer(looked, explain, prevalence)]
 
     def probabilities(
         self,
@@ -258,13 +257,17 @@ class Predictor:
             batch = torch.from_numpy(images).unsqueeze(1).float().div_(255)
             return (self.network(batch).float() / self.temperature).softmax(dim=1).numpy()
 
-    def _look(self, items: Sequence[Any], explain: bool, prevalence: float | None) -> list[Result]:
-        "Read, judge and classify a handful of items"
-        if len(items) == 1:
-            looked = [self._admit(items[0])]
-        else:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock, so threads do
-                looked = list(pool.map(self._admit, items))
+    def _admit_all(self, items: Sequence[Any]) -> Iterator[list[tuple[np.ndarray | None, list[Flag]]]]:
+        "Every item read and judged, a handful at a time; while one is answered the next is read"
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock, so threads do
+            ahead = pool.map(self._admit, items[:_AT_ONCE])
+            for start in range(_AT_ONCE, len(items) + _AT_ONCE, _AT_ONCE):
+                now, ahead = ahead, pool.map(self._admit, items[start:start + _AT_ONCE])
+                yield list(now)
+
+    def _answer(self, looked: Sequence[tuple[np.ndarray | None, list[Flag]]], explain: bool,
+                prevalence: float | None) -> list[Result]:
+        "Classify a handful of films that have been read"
         results = [Result(None, None, self._point(prevalence), "", flags, True, image=image) for image, flags in looked]
         good = [r for r in results if r.image is not None and not (self.strict_gate and is_refused(r.flags))]
         if good:

@@ -123,6 +123,7 @@ def open_onnx(
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores
     try:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own kinds, one for each way to be broken

@@ -1,6 +1,7 @@
 """The docs site, built without Quarto: every page there, every picture described, every internal link resolves."""
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ import pytest
 
 import nbdev_filter
 import run_chapters
+import twins
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = run_chapters.chapters()
@@ -125,6 +127,50 @@ def test_the_library_is_documented(pages: dict[Path, Page]) -> None:
     assert "Exported source" in text and "create_model" in text
 
 
+def test_every_source_link_names_its_line(pages: dict[Path, Page]) -> None:
+    "The line in a link is where the function that stands beside it begins"
+    links = {link for page in pages.values() for link in page.links if "/blob/main/covid_xray/" in link and "#" in link}
+    assert len(links) > 300
+    for link in links:
+        place, _, line = link.partition("/blob/main/")[2].partition("#L")
+        text = (ROOT / place).read_text(encoding="utf-8").splitlines()[int(line) - 1]
+        assert re.match(r"\s*(def|class|async def|@)\b|\s*@", text), (link, text)
+
+
+def test_the_reference_lists_what_the_library_offers(site: Path) -> None:
+    "Everything in `__all__` that is a function or class, with its parameters, on some page"
+    listed = (site / "reference" / "index.html").read_text(encoding="utf-8")
+    for module in ("metrics", "training", "deploy", "phantom"):
+        found = importlib.import_module(f"covid_xray.{module}")
+        own = [n for n in found.__all__ if getattr(getattr(found, n), "__module__", "") == found.__name__]
+        own = [name for name in own if callable(getattr(found, name))]
+        assert own and [name for name in own if f"#{module}-{name.lower()}" not in listed] == []
+    page = (site / "reference" / "chapter_05.html").read_text(encoding="utf-8")
+    assert "true class of each film, int [N]" in page and "<strong>Returns</strong>" in page
+
+
+def test_models_and_data_sets_have_their_cards(site: Path) -> None:
+    for folder in (ROOT / "covid_xray" / "models").iterdir():
+        assert "Not a medical device" in (site / "cards" / f"model_{folder.name}.html").read_text(encoding="utf-8")
+    card = (site / "cards" / "data_darkcovidnet.html").read_text(encoding="utf-8")
+    assert "1125 films" in card and "By label" in card
+
+
+def test_each_chapter_with_a_panel_has_a_twin(site: Path) -> None:
+    "Several places, no two alike, each with its numbers; together they stay small"
+    sizes = []
+    for name in twins.TWINS:
+        text = (site / page_name(Path(name))).read_text(encoding="utf-8")
+        found = re.findall(r'<div class="twin".*?<script type="application/json">(.*?)</script>', text, re.DOTALL)
+        assert len(found) == 1, name
+        places = json.loads(found[0])
+        assert len(places) >= 6 and len({place["src"] for place in places}) >= len(places) - 1, name
+        assert all(len(place["words"].split()) >= 5 and place["value"] in place["alt"] for place in places), name
+        sizes.append(len(found[0]))
+    assert len(sizes) == 10 and max(sizes) < 500_000 and sum(sizes) < 2_000_000
+    assert twins.NOT_LIVE in (site / "app.html").read_text(encoding="utf-8"), "a panel without a twin says so"
+
+
 def test_pages_are_found_by_their_number(site: Path) -> None:
     "The sidebar of any page: parts in reading order, chapters numbered, nothing under a part twice"
     text = (site / "cnn.html").read_text(encoding="utf-8")
@@ -170,7 +216,8 @@ def test_every_notebook_can_be_taken_along(site: Path, pages: dict[Path, Page]) 
 
 # ---- in a browser ----
 
-ACCESSIBLE = ("index", "app", "models", "guides/own_films", "guides/troubleshooting", "solutions/data")  # of each kind
+ACCESSIBLE = ("index", "app", "models", "guides/own_films", "guides/troubleshooting", "solutions/data",
+              "metrics", "reference/chapter_05", "cards/model_phantom")  # of each kind
 SERIOUS = "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
 
 
@@ -234,3 +281,46 @@ def test_a_page_leads_on_and_its_code_can_be_copied(page, address: str) -> None:
     following = page.locator(".nav-page-next a").inner_text().strip()
     page.locator(".nav-page-next a").click()
     assert following in page.locator("h1").first.inner_text()
+
+
+def test_a_twin_moves_by_keyboard(page, address: str) -> None:
+    "Picture, numbers, and what a screen reader says follow the arrow keys"
+    page.goto(f"{address}/metrics.html", wait_until="load")
+    twin = page.locator(".twin")
+    slider, picture, words = twin.locator("input"), twin.locator("img"), twin.locator("pre")
+    before = picture.get_attribute("src"), words.inner_text()
+    assert "threshold 0.45" in before[1]
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert "threshold 0.55" in words.inner_text() and picture.get_attribute("src") != before[0]
+    assert slider.get_attribute("aria-valuetext") == twin.locator("output").inner_text() == "0.55"
+    assert "0.55" in picture.get_attribute("alt")
+    page.keyboard.press("ArrowLeft")
+    assert (picture.get_attribute("src"), words.inner_text()) == before
+
+
+def test_a_figure_opens_large_and_closes(page, address: str) -> None:
+    "By its button or a click; Escape closes, and the keyboard is back where it was"
+    page.goto(f"{address}/metrics.html", wait_until="load")
+    figure, button = page.locator("main img").first, page.locator("main button.enlarge").first
+    small = figure.bounding_box()["width"]
+    button.focus()
+    page.keyboard.press("Enter")
+    large = page.locator("dialog.enlarged img")
+    assert large.get_attribute("alt") == figure.get_attribute("alt") and large.bounding_box()["width"] > 1.1 * small
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog.enlarged").is_visible()
+    assert page.evaluate("document.activeElement.className") == "enlarge"
+    figure.click()
+    page.locator("dialog.enlarged button").click()
+    assert not page.locator("dialog.enlarged").is_visible()
+
+
+def test_dark_mode_is_kept(page, address: str) -> None:
+    page.goto(f"{address}/metrics.html", wait_until="load")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.locator(".quarto-color-scheme-toggle").first.click()
+    assert page.evaluate(background) != light
+    page.goto(f"{address}/cnn.html", wait_until="load")
+    assert page.evaluate(background) != light, "the choice goes along to the next page"

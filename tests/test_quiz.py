@@ -28,7 +28,7 @@ def test_fields_are_as_agreed() -> None:
     for row in BANK:
         assert row.keys() == {"id", "chapter", "difficulty", "question", "options"}, row["id"]
         assert re.fullmatch(rf"{row['chapter']}-\d\d", row["id"])
-        assert row["chapter"] in range(1, 8) and row["difficulty"] in (1, 2, 3), row["id"]
+        assert row["chapter"] in range(1, 10) and row["difficulty"] in (1, 2, 3), row["id"]
         assert row["question"].endswith(("?", ".")) and len(row["question"].split()) >= 4, row["id"]
         assert len(row["options"]) in (3, 4), row["id"]
         for option in row["options"]:
@@ -39,7 +39,7 @@ def test_there_are_enough_for_each_chapter_and_level() -> None:
     assert len(BANK) >= 100
     assert min(collections.Counter(row["chapter"] for row in BANK).values()) >= 14
     levels = collections.Counter((row["chapter"], row["difficulty"]) for row in BANK)
-    assert all(levels[chapter, difficulty] >= 2 for chapter in range(1, 8) for difficulty in (1, 2, 3))
+    assert all(levels[chapter, difficulty] >= 2 for chapter in range(1, 10) for difficulty in (1, 2, 3))
 
 
 def test_exactly_one_option_is_right() -> None:
@@ -77,6 +77,9 @@ def test_the_right_answer_is_not_given_away_by_its_place_or_length() -> None:
         ("5-04", lambda: f"{100 * 500 // 625} %"),
         ("7-10", lambda: f"{100 * (0.9 * 0.8 + 0.1 * 0.2):.0f} %"),
         ("7-13", lambda: f"{100 * (1 - 0.95**20):.0f} %"),
+        ("8-12", lambda: f"{3 * 3 * 32 + 32 * 64:,}"),
+        ("9-05", lambda: f"{1 / (1 + 0.1 / 0.9 * 0.95 / 0.05):.2f}"),
+        ("9-11", lambda: f"{0.9 * 0.2 / (0.9 * 0.2 + 0.1 * 0.99):.2f}"),
     ],
 )
 def test_answers_that_can_be_computed_are_those_computed(question: str, right) -> None:
@@ -150,7 +153,7 @@ def test_moodle_xml_holds_the_bank(tmp_path: Path) -> None:
     root = ET.parse(to_moodle_xml(tmp_path / "quiz.xml")).getroot()
     assert root.tag == "quiz"
     categories = [q.findtext("category/text") for q in root.iter("question") if q.get("type") == "category"]
-    assert categories == [f"$course$/top/covid_xray/Chapter {chapter}" for chapter in range(1, 8)]
+    assert categories == [f"$course$/top/covid_xray/Chapter {chapter}" for chapter in range(1, 10)]
     found = [question for question in root.iter("question") if question.get("type") == "multichoice"]
     assert len(found) == len(BANK)
     for element, row in zip(found, BANK):

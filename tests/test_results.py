@@ -29,6 +29,15 @@ def rows_of(experiment: str, model: str) -> pd.DataFrame:
     return pd.concat(map(pd.read_csv, files), ignore_index=True)
 
 
+def rows_together(experiment: str) -> pd.DataFrame:
+    "The mean of two models by hand: rows put side by side by checksum"
+    one, other = (rows_of(experiment, model).set_index(["source", "sha256"]) for model in results.TOGETHER["together"])
+    other = other.loc[one.index]
+    assert (one["label"] == other["label"]).all()
+    said = one.filter(like="p_")
+    return one.assign(**((said + other[said.columns]) / 2)).reset_index()
+
+
 def test_every_stored_prediction_is_sound_and_of_a_film_once() -> None:
     for path in sorted((STORED / "real").glob("*.csv")):
         rows = pd.read_csv(path)
@@ -42,7 +51,8 @@ def test_the_table_is_what_scikit_learn_says_of_the_predictions() -> None:
     real = pd.read_csv(STORED / "real.csv")
     whole = real[(real["part"] == "all folds")].groupby(["experiment", "model"], sort=False)
     for (experiment, model), table in whole:
-        rows, table = rows_of(experiment, model), table.set_index(["metric", "label"])
+        rows = rows_together(experiment) if model in results.TOGETHER else rows_of(experiment, model)
+        table = table.set_index(["metric", "label"])
         names = [name.removeprefix("p_") for name in rows.filter(like="p_")]
         called = np.array(names)[rows.filter(like="p_").to_numpy().argmax(axis=1)]
         accuracy = table.loc[("accuracy", "overall")]
@@ -63,7 +73,38 @@ def test_the_ladder_is_what_scikit_learn_says_of_the_scores() -> None:
         assert (row.abnormal, row.normal) == ((some["label"] != "normal").sum(), (some["label"] == "normal").sum())
 
 
+def test_networks_beside_the_ladder_are_what_scikit_learn_says_of_them() -> None:
+    found = pd.read_csv(STORED / "outside_networks.csv")
+    for row in found[(found["part"] == "all films") & (found["left_out"] != "Cohen and Hannover")].itertuples():
+        said = pd.read_csv(results.file_of("an archive left out", row.model, row.left_out.lower()))
+        asked = [*outside.QUESTIONS[row.question], "normal"]
+        said = said[said["label"].isin(asked)]
+        area = reference.roc_auc_score(said["label"] != "normal", 1 - said["p_normal"])
+        assert row.auroc == pytest.approx(area, abs=2e-3) and row.low <= row.auroc <= row.high
+        assert row.gain == pytest.approx(row.last_rung - row.auroc, abs=2e-4)
+
+
 # ---- the tools ----
+
+
+def test_together_needs_every_member_and_only_films_that_all_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    (tmp_path / "real").mkdir()
+    facts = {"source": "s", "label": "normal", "learnt_from": 9, "cpu_seconds": 2}
+
+    def keep(model: str, fold: int, said: dict[str, float]) -> None:
+        rows = [{**facts, "sha256": film, "p_normal": p, "p_pneumonia": 1 - p} for film, p in said.items()]
+        pd.DataFrame(rows).to_csv(results.file_of("pneumonia within NIH", model, str(fold)), index=False)
+
+    keep("residual-128", 0, {"a": 0.2, "b": 0.4})
+    assert results.kept_rows("pneumonia within NIH", "together") is None
+    keep("lite0-224", 0, {"b": 0.8, "a": 0.6})
+    keep("lite0-224", 1, {"c": 0.9})
+    rows = results.kept_rows("pneumonia within NIH", "together")
+    assert rows.set_index("sha256")["p_normal"].round(6).to_dict() == {"a": 0.4, "b": 0.6}
+    assert set(rows["fold"]) == {"0"} and (rows["cpu_seconds"] == 4).all()
 
 
 def small_films(count: int = 40) -> Radiographs:

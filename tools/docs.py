@@ -20,7 +20,9 @@ from pathlib import Path
 
 import glossary_links
 import nbdev_filter
+import reference
 import run_chapters
+import twins
 import yaml
 from latex2mathml.converter import convert
 from nbdev.config import get_config
@@ -34,10 +36,8 @@ PARTS = {  # first pattern that fits -> part of the sidebar, in its order
     "guides/*": "Guides", "instructor/*": "For teachers", "solutions/*": "Solutions",
     "10*": "Appendix: the phantom hospital",
 }
-WIDGET = "application/vnd.jupyter.widget-view+json"
 REMOTE = re.compile(r"@import url\(https:[^)]*\);?")  # fonts that a theme would fetch from elsewhere
 CONTRAST = {"#2780e3": "#1a66b8", "39,128,227": "26,102,184", "39, 128, 227": "26, 102, 184"}  # of the theme's blue
-WIDGET_NOTE = "<p><em>An interactive panel: run this notebook to use it.</em></p>"
 
 
 def stay_here(notebook: dict) -> dict:
@@ -69,12 +69,21 @@ def prepare() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         notebook = stay_here(nbdev_filter.process(path))
         notebook = glossary_links.add_links(notebook, path.relative_to(ROOT / "nbs"))
+        notebook = twins.add_twins(notebook, path.relative_to(ROOT / "nbs").as_posix())
         notebook["cells"].insert(1, take_along(path.relative_to(ROOT).as_posix()))
         target.write_text(json.dumps(notebook), encoding="utf-8")
+    made = reference.pages()
+    for name, notebook in made.items():
+        (PREPARED / name).parent.mkdir(exist_ok=True)
+        (PREPARED / name).write_text(json.dumps(notebook), encoding="utf-8")
     shutil.copyfile(ROOT / "nbs/nbdev.yml", PREPARED / "nbdev.yml")
     shutil.copytree(ROOT / "nbs/images", PREPARED / "images")
     settings = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
-    settings["website"]["sidebar"]["contents"] = sidebar()
+    settings["website"]["sidebar"]["contents"] = [*sidebar(), *sidebar_of_made(made)]
+    settings["project"]["render"] += sorted({f"/{Path(name).parent}/*.ipynb" for name in made})
+    own = [(ROOT / "tools" / name).read_text(encoding="utf-8") for name in ("site.css", "site.js")]
+    header = "<style>{}</style><script>{}</script>".format(*own)
+    settings["format"]["html"]["include-in-header"].append({"text": header})
     (PREPARED / "_quarto.yml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
@@ -91,7 +100,18 @@ def sidebar() -> list[dict]:
     return [{"section": part, "contents": pages} for part, pages in parts.items() if pages and part != "Home"]
 
 
-# ---- what smalldocs lacks: cross-references, equations without a CDN, alternative text, a word for live widgets ----
+def sidebar_of_made(pages: dict[str, dict]) -> list[dict]:
+    "Cards and API reference, after everything that is read in order"
+    parts: dict[str, list[dict]] = {"Model and data cards": [], "API reference": []}
+    for name, notebook in pages.items():
+        title = re.search(r"^title: ['\"](.*)['\"]$", notebook["cells"][0]["source"], re.MULTILINE)[1]
+        parts["Model and data cards" if name.startswith("cards/") else "API reference"].append(
+            {"text": title, "href": name}
+        )
+    return [{"section": part, "contents": contents} for part, contents in parts.items()]
+
+
+# ---- what smalldocs lacks: cross-references, equations without a CDN, alternative text ----
 
 
 def labels(sources: list[str]) -> dict[str, str]:
@@ -125,11 +145,9 @@ def markdown(source: str, names: dict[str, str]) -> str:
 
 
 def output(content: dict) -> dict:
-    "An image with its alternative text; a note in place of a live widget"
+    "An image with its alternative text"
     data = content.get("data", {})
     alt = nbdev_filter.image_alt(content)
-    if WIDGET in data:
-        return {**content, "data": {"text/html": WIDGET_NOTE}}
     if alt and "image/png" in data:
         picture = "".join(data["image/png"]).strip()
         image = f'<img class="img-fluid" alt="{html.escape(alt)}" src="data:image/png;base64,{picture}">'

@@ -43,13 +43,29 @@ def complete_types(name: str) -> None:
             exec(compile(ast.Module(node.body, []), module.__file__, "exec"), vars(module))
 
 
+def line_of(symbol: str, file: str | None) -> int | None:
+    "The line on which a function begins: nbdev looks for `auroc` as `covid_xray.metrics.auroc` and links to `#LNone`"
+    if not file:
+        return None
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    names = symbol.removeprefix(f"{module.__name__}.").split(".")
+    found = functools.reduce(lambda thing, name: getattr(thing, name, None), names, module)
+    found = getattr(found, "fget", None) or getattr(found, "func", None) or found  # behind a property
+    try:
+        return inspect.getsourcelines(inspect.unwrap(found))[1]
+    except (TypeError, OSError):  # a value, not a function or class
+        return None
+
+
 def process(path: Path) -> dict:
     "One notebook as the site shows it"
     os.environ["IN_TEST"] = "1"  # nbdev's word for: someone else runs these cells
     from execnb.nbio import nb2dict, read_nb
+    from nbdev import doclinks
     from nbdev.config import get_config
     from nbdev.processors import FilterDefaults, exec_show_docs
 
+    doclinks._lineno = line_of
     notebook, settings = read_nb(path), get_config()
     module = re.search(r"^#\|\s*default_exp\s+(\w+)", "\n".join(c.source for c in notebook.cells), re.MULTILINE)
 

@@ -9,6 +9,7 @@ duplicate group with one of its films, is not learnt from.
 
 outside_scores.csv  what each rung says of each film of each left-out part (log odds, higher is more abnormal)
 outside.csv         AUROC with 95 % intervals over persons, and the paired gain over the first rung
+outside_networks.csv  networks trained on the same films the usual way (tools/results.py), beside the last rung
 """
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from pathlib import Path
 import backbone
 import numpy as np
 import pandas as pd
-from results import RESULTS, equal_size, joined_table, once_each
+from results import COHEN_AND_HANNOVER, RESULTS, equal_size, joined_table, kept_rows, once_each
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -52,6 +53,8 @@ LADDER = {
 }
 LEFT_OUT = {"Cohen and Hannover": ("cohen", "hannover"), "Cohen": ("cohen",), "Hannover": ("hannover",),
             "raikokte": ("raikokte",), "NIH": ("nih",)}
+LAST = "and a middle layer"
+NETWORKS = ("residual-128", "darkcovidnet-128")
 QUESTIONS = {"covid against normal": ("covid",), "abnormal against normal": ("covid", "pneumonia")}
 
 
@@ -160,6 +163,51 @@ def summary(said: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def said_by_network(model: str, left_out: str) -> pd.DataFrame | None:
+    "How much more abnormal than normal a network of three classes calls each film of a left-out part (log odds)"
+    both = left_out == "Cohen and Hannover"
+    rows = kept_rows("two archives left out" if both else "an archive left out", model)
+    rows = None if rows is None else rows[rows["fold"] == (COHEN_AND_HANNOVER if both else left_out.lower())]
+    if rows is None or rows.empty:
+        return None
+    normal = rows["p_normal"].clip(1e-6, 1 - 1e-6)
+    return rows[["source", "sha256"]].assign(network=np.log((1 - normal) / normal))
+
+
+def beside_networks(said: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    "AUROC of networks trained the usual way, and how far the last rung is above each on the same persons"
+    about, rows = said.merge(table.assign(group=patient_groups(table)), on=["source", "sha256"], suffixes=("", "_")), []
+    for left_out in LEFT_OUT:
+        for question, labels in QUESTIONS.items():
+            asked = about[(about["left_out"] == left_out) & about["label"].isin([*labels, "normal"])]
+            for model in NETWORKS:
+                network = said_by_network(model, left_out)
+                if network is None or asked["label"].nunique() < 2:
+                    continue
+                films = asked.merge(network, on=["source", "sha256"], validate="one_to_one")
+                assert len(films) == len(asked), "the network has seen other films"
+                parts = {"all films": np.ones(len(films), bool)}
+                if left_out == "NIH":
+                    parts["files of equal size"] = equal_size(films)
+                rows += [{"left_out": left_out, "question": question, "part": part, "model": model}
+                         | compared(films[chosen]) for part, chosen in parts.items()]
+    return pd.DataFrame(rows)
+
+
+def compared(films: pd.DataFrame) -> dict[str, float]:
+    "AUROC of a network and the paired gain of the last rung over it, with 95 % intervals over persons"
+    positive, number = (films["label"] != "normal").to_numpy(dtype=bool), pd.factorize(films["group"])[0]
+    weights = draw_weights(number.max() + 1, RESAMPLES, np.random.default_rng(0))
+    network, last = films["network"].to_numpy(), films[LAST].to_numpy()
+    spread = [weighted_areas(positive, said, number, weights)[0] for said in (network, last)]
+    ends = np.nanquantile([spread[0], spread[1] - spread[0]], [0.025, 0.975], axis=1).T
+    areas = [auroc(positive, said) for said in (network, last)]
+    return {"auroc": areas[0], "low": ends[0][0], "high": ends[0][1], "last_rung": areas[1],
+            "gain": areas[1] - areas[0], "gain_low": ends[1][0], "gain_high": ends[1][1],
+            "abnormal_persons": films["group"][positive].nunique(),
+            "normal_persons": films["group"][~positive].nunique()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Recipes for films of an unseen hospital", allow_abbrev=False)
     parser.add_argument("--data", type=Path, required=True, help="folder with one folder a source")
@@ -170,6 +218,7 @@ def main() -> None:
     table = table.iloc[rows].reset_index(drop=True)
     said = scores(table, features)
     found = summary(said, table)
+    beside_networks(said, table).to_csv(RESULTS / "outside_networks.csv", index=False, float_format="%.4f")
     said["sha256"] = said["sha256"].str[:16]
     said.drop(columns=[c for c in said if c.startswith("films behind")]).to_csv(
         RESULTS / "outside_scores.csv", index=False)

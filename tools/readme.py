@@ -1,6 +1,7 @@
-"""Write the table of chapters in nbs/index.ipynb, and README.md from that notebook (nbdev_readme needs Quarto).
+"""Write the table of chapters in nbs/index.ipynb, README.md from that notebook (nbdev_readme needs Quarto), and the
+version in CITATION.cff.
 
-    python tools/readme.py [--check]    # --check changes nothing and ends with 1 where one of them is out of step
+    python tools/readme.py [--check]    # --check changes nothing and ends with 1 where one is out of step
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import run_chapters
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = ROOT / "nbs" / "index.ipynb"
+CITATION = ROOT / "CITATION.cff"
 NOTE = "<!-- Made from nbs/index.ipynb by tools/readme.py (make export): change the notebook, not this file. -->"
 
 
@@ -81,9 +83,15 @@ def readme_text() -> str:
     return "\n".join([title, NOTE + "\n", *rest])
 
 
+def citation_text() -> str:
+    "CITATION.cff with the version of settings.ini"
+    version = re.search(r"^version = (\S+)", (ROOT / "settings.ini").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    return re.sub(r"(?m)^version: .*", f"version: {version}", CITATION.read_text(encoding="utf-8"))
+
+
 def stale() -> dict[Path, str]:
     "What must be written anew, and how"
-    wanted = {INDEX: index_text(), ROOT / "README.md": readme_text()}
+    wanted = {INDEX: index_text(), ROOT / "README.md": readme_text(), CITATION: citation_text()}
     return {path: text for path, text in wanted.items()
             if not path.is_file() or path.read_text(encoding="utf-8") != text}
 

@@ -39,13 +39,14 @@ from covid_xray.data import Radiographs  # noqa: E402
 from covid_xray.intervals import metrics_table_with_intervals, paired_difference  # noqa: E402
 from covid_xray.models import Predictions, predict  # noqa: E402
 from covid_xray.probes import subgroups  # noqa: E402
-from covid_xray.sources import cache_folder, load_table, select_task  # noqa: E402
+from covid_xray.sources import TASKS, cache_folder, load_table, select_task  # noqa: E402
 from covid_xray.splits import patient_folds, patient_groups  # noqa: E402
 from covid_xray.training import fit  # noqa: E402
 
 RESULTS = ROOT / "covid_xray" / "results"
 SOURCES = ("darkcovidnet", "cohen", "hannover", "raikokte")
 FOLDS, SEED = 5, 0
+COHEN_AND_HANNOVER = "cohen and hannover"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Experiment:
     task: str  # a name of TASKS, or two labels with "-vs-" between
     films: Callable[[pd.DataFrame], pd.DataFrame]  # rows of the joined table
     cut: str  # "image", "patient" or "archive"
+    folds: tuple[str, ...] = ()  # only these; empty for all
 
 
 RECIPES = {
@@ -71,6 +73,8 @@ RECIPES = {
     "darkcovidnet-256": Recipe("darkcovidnet", 256, 100),
     "lite0-224": Recipe("lite0", backbone.SIZE_PX, 0),
 }
+TOGETHER = {"together": ("residual-128", "lite0-224")}  # the mean of what its members say; nothing is trained
+ROWS = (*RECIPES, *TOGETHER)
 
 
 def from_source(name: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
@@ -92,6 +96,14 @@ def once_each(table: pd.DataFrame) -> pd.DataFrame:
     return ordered[~group.duplicated()]
 
 
+def two_as_one(table: pd.DataFrame) -> pd.DataFrame:
+    "The same, with Cohen's and Hannover's films as one archive; it holds every COVID-19 film: these are just abnormal"
+    films = once_each(table)
+    films = films[films["label"].isin(["covid", "normal", "pneumonia"])]
+    return films.assign(archive=films["archive"].replace(dict.fromkeys(["cohen", "hannover"], COHEN_AND_HANNOVER)),
+                        label=films["label"].where(films["label"] == "normal", "abnormal"))
+
+
 EXPERIMENTS = {
     "darkcovidnet by image": Experiment("three-class", from_source("darkcovidnet"), "image"),
     "darkcovidnet by patient": Experiment("three-class", from_source("darkcovidnet"), "patient"),
@@ -101,6 +113,7 @@ EXPERIMENTS = {
     "pneumonia within NIH, files of equal size": Experiment("pneumonia-vs-normal", from_nih_equal_size, "patient"),
     "covid within Cohen": Experiment("covid-vs-pneumonia", from_source("cohen"), "patient"),
     "an archive left out": Experiment("three-class", once_each, "archive"),
+    "two archives left out": Experiment("abnormal-vs-normal", two_as_one, "archive", (COHEN_AND_HANNOVER,)),
 }
 
 
@@ -116,7 +129,7 @@ def joined_table(data: Path) -> pd.DataFrame:
 
 def asked(table: pd.DataFrame, task: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     "The films of a task and its classes"
-    if task != "covid-vs-pneumonia":
+    if task in TASKS:
         return select_task(table, task)
     classes = tuple(task.split("-vs-"))
     return table[table["label"].isin(classes)].reset_index(drop=True), classes
@@ -185,7 +198,7 @@ def run(experiment: str, model: str, table: pd.DataFrame, folds: list[str] | Non
     "Train and keep every fold that is not kept yet, or only those named"
     plan, recipe = EXPERIMENTS[experiment], RECIPES[model]
     chosen, classes = asked(plan.films(table), plan.task)
-    films = None
+    folds, films = folds or plan.folds, None
     for fold, learn, test in folds_of(chosen, plan.cut):
         path = file_of(experiment, model, fold)
         if path.is_file() or (folds and fold not in folds):
@@ -223,16 +236,29 @@ def kept(experiment: str, model: str, table: pd.DataFrame) -> tuple[Predictions,
     "All kept folds of a row as one: predictions, the kept rows, how many folds"
     plan = EXPERIMENTS[experiment]
     classes = asked(plan.films(table), plan.task)[1]
-    files = sorted((RESULTS / "real").glob(file_of(experiment, model, "*").name))
-    if not files:
+    rows = kept_rows(experiment, model)
+    if rows is None:
         return None
-    rows = pd.concat([pd.read_csv(path).assign(fold=path.stem.rpartition("__")[2]) for path in files])
     about = rows.merge(table.drop(columns=["label", "fold"]).drop_duplicates(["source", "sha256"]),
                        on=["source", "sha256"], how="left", validate="many_to_one").reset_index(drop=True)
     probabilities = about[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     targets = about["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
-    return Predictions(probabilities, targets, about, classes), about, len(files)
+    return Predictions(probabilities, targets, about, classes), about, about["fold"].nunique()
+
+
+def kept_rows(experiment: str, model: str) -> pd.DataFrame | None:
+    "What was kept of a model, one row a film with its fold; of models together the mean, on folds that all have"
+    if model in TOGETHER:
+        members = [kept_rows(experiment, member) for member in TOGETHER[model]]
+        if any(rows is None for rows in members):
+            return None
+        per_film = pd.concat(members).groupby(["fold", "source", "sha256", "label", "learnt_from"], sort=False)
+        said = per_film.mean().drop(columns="cpu_seconds").assign(cpu_seconds=per_film["cpu_seconds"].sum())
+        return said[per_film.size() == len(members)].reset_index()
+    files = sorted((RESULTS / "real").glob(file_of(experiment, model, "*").name))
+    rows = [pd.read_csv(path).assign(fold=path.stem.rpartition("__")[2]) for path in files]
+    return pd.concat(rows, ignore_index=True) if rows else None
 
 
 def parts_of(plan: Experiment, about: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -262,7 +288,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     "Every metric of every row that has been computed, with intervals over persons"
     rows = []
     for experiment, plan in EXPERIMENTS.items():
-        for model, recipe in RECIPES.items():
+        for model in ROWS:
+            members = TOGETHER.get(model, (model,))
+            recipe = RECIPES[members[0]]
             found = kept(experiment, model, table)
             if found is None:
                 continue
@@ -271,7 +299,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 facts = dict(experiment=experiment, part=part, model=model, size_px=recipe.size_px,
                              epochs=recipe.epochs, folds=folds if plan.cut != "archive" else 1,
                              cpu_minutes=round(about[chosen].groupby("fold")["cpu_seconds"].first().sum() / 60, 1),
-                             command=f'make results ONLY="{experiment}" MODELS={model}')
+                             command=f'make results ONLY="{experiment}" MODELS="{" ".join(members)}"')
                 rows.append(metrics_table_with_intervals(of_rows(said, chosen), resamples=2000).assign(**facts))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
@@ -280,8 +308,8 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     "Models side by side on the films of the folds that both have: second less first, every metric"
     rows = []
     for experiment, plan in EXPERIMENTS.items():
-        found = {model: kept(experiment, model, table) for model in RECIPES}
-        for first, second in combinations([model for model in RECIPES if found[model]], 2):
+        found = {model: kept(experiment, model, table) for model in ROWS}
+        for first, second in combinations([model for model in ROWS if found[model]], 2):
             (one, about, _), (other, others, _) = found[first], found[second]
             common = set(about["fold"]) & set(others["fold"])
             if not common:
@@ -299,7 +327,7 @@ def groups(table: pd.DataFrame) -> pd.DataFrame:
     "Accuracy by view, sex and age of every row that is cut by patient, with the caution for many looks"
     rows = []
     for experiment, plan in EXPERIMENTS.items():
-        for model in RECIPES:
+        for model in ROWS:
             found = kept(experiment, model, table) if plan.cut == "patient" else None
             if found is not None:
                 said, _, folds = found

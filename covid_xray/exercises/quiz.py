@@ -1,4 +1,4 @@
-"""The quiz bank: a hundred questions on chapters 1 to 7, each option with a word on why it is right or wrong.
+"""The quiz bank: 134 questions on chapters 1 to 9, each option with a word on why it is right or wrong.
 
 `quiz(chapter)` is a panel for the notebook and needs no network, `quiz_text(chapter)` the same as text. `to_json` and
 `to_moodle_xml` carry the questions to a class's own system. The questions themselves are in quiz.json beside this file.
@@ -38,14 +38,14 @@ class Question:
     "One question with three or four options, of which exactly one is right"
 
     id: str  # chapter and number, "4-07"
-    chapter: int  # 1 to 7
+    chapter: int  # 1 to 9
     difficulty: int  # 1 easy to 3 hard
     question: str
     options: tuple[Option, ...]
 
 
 def questions(
-    chapter: int | None = None,  # 1 to 7; all chapters where none is given
+    chapter: int | None = None,  # 1 to 9; all chapters where none is given
 ) -> list[Question]:  # in the order of the course
     "The questions of one chapter, or all; raises ValueError for a chapter without questions"
     rows = json.loads(_BANK.read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def questions(
 
 
 def quiz(
-    chapter: int,  # 1 to 7
+    chapter: int,  # 1 to 9
 ) -> VBox:  # a question with its options, what is to be said of the one chosen, the score, and two buttons
     """The quiz of a chapter as a panel, a question at a time; feedback comes with the click, the first click counts.
 
@@ -110,7 +110,7 @@ def quiz(
 
 
 def quiz_text(
-    chapter: int,  # 1 to 7
+    chapter: int,  # 1 to 9
     answers: Mapping[str, str] | None = None,  # question -> letter, {"4-01": "b"}; feedback and score are then added
 ) -> str:  # to be printed
     """The quiz of a chapter as text, for whoever can't use the panel.
