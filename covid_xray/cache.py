@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['cache_name', 'function_facts', 'whole_file', 'check_writable', 'open_or_build']
+__all__ = ['cache_name', 'file_state', 'function_facts', 'whole_file', 'check_writable', 'open_or_build', 'reader_share',
+           'build_together']
 
 # %% ../nbs/00d_cache.ipynb #11a604e4
 def cache_name(
@@ -32,6 +33,17 @@ def cache_name(
 ) -> str:  # 32 hexadecimal digits
     "The same facts give the same name, any other facts another one; raises TypeError for what JSON can't hold"
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def file_state(
+    path: str,  # of a file, which may be missing
+) -> list:  # facts for `cache_name`
+    "What tells whether a file is still the same without reading it: place, bytes, time of the last change"
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [path, None]
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
 
 # %% ../nbs/00d_cache.ipynb #ca28cde5
 def _code_facts(code: CodeType) -> list:
@@ -160,3 +172,64 @@ def open_or_build(
         _build(check_writable(folder) / whole.name, notes_file, shape, fill)
     notes = {int(row): text for row, text in json.loads(notes_file.read_text(encoding="utf-8")).items()}
     return np.load(whole, mmap_mode="r"), notes
+
+# %% ../nbs/00d_cache.ipynb #d0a1c002
+def reader_share() -> tuple[int, int]:  # number of this process, from 0, and how many read together
+    """Which share of a cache this process builds: what torchrun put into RANK and WORLD_SIZE, else all of it.
+
+    Where each machine has a cache folder on a disk of its own, COVID_XRAY_CACHE_EACH_NODE=1 lets the processes of one
+    machine share the work among themselves (LOCAL_RANK, LOCAL_WORLD_SIZE).
+    """
+    local = "LOCAL_" if os.environ.get("COVID_XRAY_CACHE_EACH_NODE") == "1" else ""
+    return int(os.environ.get(f"{local}RANK", 0)), int(os.environ.get(f"{local}WORLD_SIZE", 1))
+
+
+def _is_there(path: Path, seconds: float) -> bool:
+    "Whether another process finishes a cache within this time"
+    until = time.monotonic() + seconds
+    while not (path.is_file() and path.with_suffix(".json").is_file()):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+# %% ../nbs/00d_cache.ipynb #d0a1c007
+def _build_own_part(build: Callable, folder: Path, name: str, share: tuple[int, int], patience: float) -> None:
+    "Build it; then the first waits for the parts of the others, and the others for the whole"
+    started, (rank, world) = time.monotonic(), share
+    build()
+    until = time.monotonic() + patience + 4 * (time.monotonic() - started)
+    awaited = [f"{name}-{k}-of-{world}" for k in range(world)] if rank == 0 else [name]
+    for one in awaited:
+        _is_there(folder / f"{one}.npy", until - time.monotonic())
+
+# %% ../nbs/00d_cache.ipynb #d0a1c004
+def build_together(
+    folder: Path,  # where caches live, the same for all who share
+    name: str,  # see `cache_name`
+    shape: tuple[int, ...],  # of the array
+    fill: Callable[[np.ndarray, slice], dict[int, str]],  # fills zeros with these rows; notes count from its first row
+    share: tuple[int, int] = (0, 1),  # number of this process, and how many share; see `reader_share`
+    patience: float = 30.0,  # seconds to wait for the others, beside four times those of the own part
+) -> tuple[np.ndarray, dict[int, str]]:  # as `open_or_build`
+    "As `open_or_build`, but each process builds its part of the rows only; passes on what `fill` raises"
+    (rank, world), whole = share, folder / f"{name}.npy"
+    edges = [shape[0] * k // world for k in range(world + 1)]
+
+    def part(k: int) -> tuple[np.ndarray, dict[int, str]]:
+        rows, part_shape = slice(edges[k], edges[k + 1]), (edges[k + 1] - edges[k], *shape[1:])
+        return open_or_build(folder, f"{name}-{k}-of-{world}", part_shape, lambda store: fill(store, rows))
+
+    def join(store: np.ndarray) -> dict[int, str]:
+        parts = [part(k) for k in range(world)]
+        for (values, _), first, last in zip(parts, edges, edges[1:]):
+            store[first:last] = values
+        return {first + row: text for (_, notes), first in zip(parts, edges) for row, text in notes.items()}
+
+    if world > 1 and not _is_there(whole, 0):
+        _build_own_part(lambda: part(rank), folder, name, share, patience)
+    array = open_or_build(folder, name, shape, join if world > 1 else lambda store: fill(store, slice(0, shape[0])))
+    if rank == 0:
+        for old in (*folder.glob(f"{name}-*-of-*.npy"), *folder.glob(f"{name}-*-of-*.json")):
+            old.unlink(missing_ok=True)
+    return array

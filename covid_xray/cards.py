@@ -230,23 +230,27 @@ def from_pretrained(
                               "network, or give a folder") from error
     return Predictor.load(folder, **kept)
 
-# %% ../nbs/09e_cards.ipynb #c3e88c3d
+# %% ../nbs/09e_cards.ipynb #c3e88c3e
 MAX_BUNDLE_BYTES = 2_000_000_000
 
 
+def _open_zip(archive: str | Path) -> zipfile.ZipFile:
+    "Open a zip file; raises ValueError where it is none"
+    try:
+        return zipfile.ZipFile(archive)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # the many kinds that a damaged one makes
+        raise ValueError(f"{Path(archive).name} is no zip file ({error})") from error
+
+# %% ../nbs/09e_cards.ipynb #c3e88c3d
 def unpack_bundle(
     archive: str | Path,  # a zip file
     folder: str | Path,  # where the bundle goes; made if it is not there
 ) -> Path:  # the folder
     "Unpack a bundle that came as a zip file. Raises ValueError for members that don't belong to one, or too large ones"
     folder = Path(folder)
-    try:
-        opened = zipfile.ZipFile(archive)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # as below
-        raise ValueError(f"{Path(archive).name} is no zip file ({error})") from error
-    with opened:
+    with _open_zip(archive) as opened:
         strange = [info.filename for info in opened.infolist() if info.filename not in BUNDLE_FILES]
         if strange:
             raise ValueError(f"{Path(archive).name} holds {strange[0]!r}; a bundle holds {', '.join(BUNDLE_FILES)}")

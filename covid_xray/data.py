@@ -10,7 +10,6 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from . import phantom
-from .cache import cache_name, function_facts, open_or_build
+from .cache import build_together, cache_name, file_state, function_facts, reader_share
 from .guards import check_cost, check_request, read_file
 from .records import CLASSES
 from .splits import check_disjoint, patient_folds, split_by_patient
@@ -229,17 +228,9 @@ DECODER_VERSION = 1  # raised whenever the functions above give other pixels
 
 def _pixel_facts(paths: Sequence[str], size_px: int, fit: str, prepare: Callable | None) -> list:
     "Everything that decides about the pixels"
-    def identity(path: str) -> list:
-        if path.startswith("phantom:"):
-            return [path, phantom.VERSION]
-        try:
-            status = os.stat(path)
-        except OSError:
-            return [path, None]
-        return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
-
     step = None if prepare is None else function_facts(prepare)
-    return [DECODER_VERSION, size_px, fit, step, [identity(path) for path in paths]]
+    films = [[path, phantom.VERSION] if path.startswith("phantom:") else file_state(path) for path in paths]
+    return [DECODER_VERSION, size_px, fit, step, films]
 
 # %% ../nbs/01_data.ipynb #009ee3e0
 class Radiographs:
@@ -266,13 +257,16 @@ class Radiographs:
         paths = [str(path) for path in table["path"]]
         self.classes, self.size_px = tuple(classes), size_px
         shape = (len(paths), size_px, size_px)
-        fill = partial(_decode_into, paths=paths, fit=fit, prepare=prepare, progress=progress)
+
+        def fill(store: np.ndarray, rows: slice) -> dict[int, str]:
+            return _decode_into(store, paths[rows], fit, prepare, progress)
+
         if cache is None:
             self._store = np.zeros(shape, np.uint8)
-            failed = fill(self._store)
+            failed = fill(self._store, slice(None))
         else:
             name = cache_name(_pixel_facts(paths, size_px, fit, prepare))
-            self._store, failed = open_or_build(Path(cache), name, shape, fill)
+            self._store, failed = build_together(Path(cache), name, shape, fill, reader_share())
         if strict and failed:
             row = min(failed)
             raise UnreadableFilm(paths[row], failed[row])

@@ -19,6 +19,13 @@ from .data import Radiographs
 __all__ = ['check_films', 'check_number', 'warn_if_wild', 'memory_in_words']
 
 # %% ../nbs/03a_faults.ipynb #38e7aab3
+def _flat_rows(films: Radiographs) -> np.ndarray:  # row numbers
+    "Films of one grey value, which show nothing; looked at in blocks, so that memory stays small"
+    blocks = np.array_split(np.arange(len(films)), -(-len(films) // 64))
+    pixels = ((rows, films.batch(rows)[0].flatten(1)) for rows in blocks)
+    return np.concatenate([rows[(block.amax(1) == block.amin(1)).numpy()] for rows, block in pixels])
+
+
 def _check_part(part: str, films: Radiographs) -> None:
     "The same for the films of one part"
     present = [name for i, name in enumerate(films.classes) if (films.targets == i).any()]
@@ -28,7 +35,7 @@ def _check_part(part: str, films: Radiographs) -> None:
                          f"labels, or split again; expected {', '.join(films.classes)}")
     if absent:
         raise ValueError(f"the {part} part has no film of class {', '.join(absent)}: split again, or leave it out")
-    flat = np.flatnonzero(films.images.max((1, 2)) == films.images.min((1, 2)))
+    flat = _flat_rows(films)
     if len(flat) == len(films):
         raise ValueError(f"all {part} films are of one grey value: nothing was drawn into them, or decoding went wrong")
     if len(flat):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -27,7 +28,8 @@ from .data import Radiographs
 from .faults import memory_in_words
 
 # %% auto #0
-__all__ = ['save_table', 'Predictions', 'predict', 'save_model', 'read_weights', 'load_model', 'seal', 'read_sealed']
+__all__ = ['save_table', 'Predictions', 'to_device', 'predict', 'told_if_alone', 'save_model', 'read_weights', 'load_model',
+           'seal', 'read_sealed']
 
 # %% ../nbs/03b_models.ipynb #38781820
 def save_table(
@@ -56,23 +58,80 @@ class Predictions:
         columns = {f"p_{name}": self.probabilities[:, i].round(6) for i, name in enumerate(self.classes)}
         save_table(self.table.assign(**columns), path)
 
+# %% ../nbs/03b_models.ipynb #b3b0c002
+def to_device(
+    batch: tuple[torch.Tensor, ...],  # tensors in the processor's memory
+    device: torch.device,  # where the network is
+) -> tuple[torch.Tensor, ...]:  # the same, there
+    "Move a batch to the network; for an NVIDIA card from pinned memory, without waiting for the copy to end"
+    if device.type != "cuda":
+        return tuple(part.to(device) for part in batch)
+    return tuple(part.pin_memory().to(device, non_blocking=True) for part in batch)
 
+# %% ../nbs/03b_models.ipynb #b3b0c004
+def _processes() -> tuple[int, int]:
+    "Number of this process, and how many work together"
+    both = torch.distributed
+    return (both.get_rank(), both.get_world_size()) if both.is_available() and both.is_initialized() else (0, 1)
+
+
+def _own_rows(model: nn.Module, n_films: int) -> np.ndarray:
+    "The films that this process asks about, and the buffers of the first process"
+    rank, world = _processes()
+    for buffer in model.buffers() if world > 1 else ():
+        torch.distributed.broadcast(buffer, src=0)
+    return np.arange(rank, n_films, world)
+
+
+def _of_all(mine: np.ndarray, n_films: int) -> np.ndarray:
+    "What all processes found, in the order of the films"
+    _, world = _processes()
+    if world == 1:
+        return mine
+    found, whole = [None] * world, np.empty((n_films, mine.shape[1]), mine.dtype)
+    torch.distributed.all_gather_object(found, mine)
+    for rank, part in enumerate(found):
+        whole[rank::world] = part
+    return whole
+
+# %% ../nbs/03b_models.ipynb #b3b0c005
 def predict(
     model: nn.Module,  # logits [B, C] from images [B, 1, H, W] in 0..1
     films: Radiographs,  # the films to look at
     batch_size: int = 64,  # films at once
-) -> Predictions:  # in the order of the films
+    together: bool = False,  # share the films among all processes that torchrun started; all of them must call this
+) -> Predictions:  # in the order of the films, each exactly once, the same in every process
     "Class probabilities of each film; the model's mode is left as it was"
     device, was_training = next(model.parameters()).device, model.training
+    mine = _own_rows(model, len(films)) if together else np.arange(len(films))
     model.eval()
     try:
         with torch.inference_mode(), memory_in_words(batch_size, films.size_px):
-            logits = [model(films.batch(rows)[0].to(device)).float().cpu()
-                      for rows in np.array_split(np.arange(len(films)), max(1, -(-len(films) // batch_size)))]
+            logits = [model(to_device(films.batch(rows), device)[0]).float().cpu()
+                      for rows in np.array_split(mine, max(1, -(-len(mine) // batch_size)))]
     finally:
         model.train(was_training)
     probabilities = torch.cat(logits).softmax(dim=1).numpy()
+    if together:
+        probabilities = _of_all(probabilities, len(films))
     return Predictions(probabilities, films.targets, films.table, films.classes)
+
+# %% ../nbs/03b_models.ipynb #b3b0c007
+@contextmanager
+def told_if_alone(
+    out: str | Path | None = None,  # folder of the checkpoint, where there is one
+) -> Iterator[None]:  # a context
+    "Raise ConnectionError with advice where another process of this training is gone; other errors pass"
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error) or "NCCL" in str(error)
+        if _processes()[1] == 1 or not lost:
+            raise
+        kept = "nothing was kept, for `out` was not given" if out is None else f"the last whole epoch is in {out}"
+        raise ConnectionError(
+            f"another process of this training is gone, and this one ends too ({str(error).splitlines()[0][-120:]}). "
+            f"{kept[0].upper()}{kept[1:]}: start again, with resume=True, in as many processes as you like") from error
 
 # %% ../nbs/03b_models.ipynb #1b916094
 def save_model(
@@ -198,7 +257,7 @@ def load_model(
         raise ValueError(f"{folder} holds no usable model: {error}") from error
     return model.eval(), settings
 
-# %% ../nbs/03b_models.ipynb #5ea1ed01
+# %% ../nbs/03b_models.ipynb #5ea1ed02
 def seal(
     tensors: Mapping[str, torch.Tensor],  # of a checkpoint
     history: Mapping[str, Any],  # of the training so far
@@ -212,7 +271,7 @@ def seal(
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
-
+# %% ../nbs/03b_models.ipynb #5ea1ed01
 def read_sealed(
     path: Path,  # a checkpoint
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:  # history and settings; tensors

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from .cache import check_writable, whole_file
 from .data import Radiographs
 from .faults import check_films, check_number, memory_in_words, warn_if_wild
-from .models import Predictions, load_model, predict, save_model
+from .models import Predictions, load_model, predict, save_model, to_device, told_if_alone
 
 # %% auto #0
 __all__ = ['Metric', 'one_cycle', 'History', 'plot_history', 'fit', 'Predictions', 'load_model', 'predict', 'save_model']
@@ -170,7 +170,7 @@ def _validate(
     metrics: Mapping[str, Metric],  # computed on the validation part
 ) -> dict[str, float]:  # valid_loss and one entry a metric
     "Cross-entropy and metrics on the validation films"
-    said = predict(model, valid)
+    said = predict(model, valid, together=True)
     of_truth = said.probabilities[np.arange(len(valid)), said.targets]
     loss = float(-np.log(np.clip(of_truth, 1e-12, 1)).mean())
     return {"valid_loss": loss} | {name: float(of(said.targets, said.probabilities)) for name, of in metrics.items()}
@@ -238,7 +238,7 @@ class _Loop:
     def loss(self, rows: np.ndarray, epoch: int) -> Tensor:
         "This process's share of the mean cross-entropy of a batch"
         mine = rows[self.accelerator.process_index::self.accelerator.num_processes]
-        images, targets = (part.to(self.accelerator.device) for part in self.train.batch(mine))
+        images, targets = to_device(self.train.batch(mine), self.accelerator.device)
         if self.augment is not None:
             images = self.augment(images, _generators(self.settings["seed"], epoch, mine))
         with self.accelerator.autocast():
@@ -320,7 +320,8 @@ def fit(
     if resume:
         loop.resume()
     try:
-        with torch.random.fork_rng(), loop.progress_bar() as bar, memory_in_words(batch_size, train.size_px):
+        with (torch.random.fork_rng(), told_if_alone(out), loop.progress_bar() as bar,
+              memory_in_words(batch_size, train.size_px)):
             while len(loop.history.rows) < epochs and not loop.history.is_stale(patience):
                 loop.run_epoch(len(loop.history.rows), bar)
         loop.history.stopped = "early" if loop.history.is_stale(patience) else "finished"
