@@ -149,7 +149,7 @@ def _empty_store(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 def _build(whole: Path, notes_file: Path, shape: tuple[int, ...], fill: Callable) -> None:
     "Build a cache and its notes under other names, and put both in place when they are whole"
     try:
-        with whole_file(whole) as partly, whole_file(notes_file) as partly_notes:
+        with whole_file(notes_file) as partly_notes, whole_file(whole) as partly:
             store = _empty_store(partly, shape)
             notes = fill(store)
             store.flush()
