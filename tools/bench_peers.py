@@ -35,14 +35,15 @@ THREADS = 2
 
 # name -> module, function, its arguments, rounds
 COMPARISONS = {
-    "epoch, residual": ("bench_training", "epoch_in_memory", {"model": "residual", "train_films": 300}, 5),
-    "epoch, ResNet-18": ("bench_training", "epoch_in_memory", {"model": "torchvision:resnet18", "train_films": 160}, 4),
-    "files, 128 px": ("bench_training", "epoch_from_files", {"size_px": 128, "train_films": 128}, 3),
-    "files, 224 px": ("bench_training", "epoch_from_files", {"size_px": 224, "train_films": 96}, 3),
-    "cache": ("bench_reading", "cache_from_files", {"films": 1125}, 3),
-    "augmentation": ("bench_reading", "augmentation", {"batch": 32}, 30),
+    "augmentation": ("bench_reading", "augmentation", {"batch": 32}, 20),
+    "epoch, residual": ("bench_training", "epoch_in_memory", {"model": "residual", "train_films": 256}, 3),
+    "epoch, ResNet-18": ("bench_training", "epoch_in_memory", {"model": "torchvision:resnet18", "train_films": 96}, 3),
+    "files, 128 px": ("bench_training", "epoch_from_files", {"size_px": 128, "train_films": 128}, 2),
+    "files, 224 px": ("bench_training", "epoch_from_files", {"size_px": 224, "train_films": 96}, 2),
+    "memory, 224 px": ("bench_training", "memory_from_files", {"size_px": 224, "train_films": 256}, 1),
+    "cache": ("bench_reading", "cache_from_files", {"films": 400}, 3),
     "inference, residual": ("bench_reading", "inference", {"model": "residual", "films": 1125}, 3),
-    "inference, ResNet-18": ("bench_reading", "inference", {"model": "torchvision:resnet18", "films": 300}, 3),
+    "inference, ResNet-18": ("bench_reading", "inference", {"model": "torchvision:resnet18", "films": 128}, 3),
 }
 
 
