@@ -37,12 +37,12 @@ THREADS = 2
 COMPARISONS = {
     "augmentation": ("bench_reading", "augmentation", {"batch": 32}, 20),
     "epoch, residual": ("bench_training", "epoch_in_memory", {"model": "residual", "train_films": 256}, 3),
-    "epoch, ResNet-18": ("bench_training", "epoch_in_memory", {"model": "torchvision:resnet18", "train_films": 96}, 3),
-    "files, 128 px": ("bench_training", "epoch_from_files", {"size_px": 128, "train_films": 128}, 2),
-    "files, 224 px": ("bench_training", "epoch_from_files", {"size_px": 224, "train_films": 96}, 2),
-    "memory, 224 px": ("bench_training", "memory_from_files", {"size_px": 224, "train_films": 256}, 1),
+    "epoch, ResNet-18": ("bench_training", "epoch_in_memory", {"model": "torchvision:resnet18", "train_films": 64}, 3),
+    "files, 128 px": ("bench_training", "epoch_from_files", {"size_px": 128, "train_films": 96}, 2),
+    "files, 224 px": ("bench_training", "epoch_from_files", {"size_px": 224, "train_films": 64}, 2),
+    "memory, 224 px": ("bench_training", "memory_from_files", {"size_px": 224, "train_films": 96}, 1),
     "cache": ("bench_reading", "cache_from_files", {"films": 400}, 3),
-    "inference, residual": ("bench_reading", "inference", {"model": "residual", "films": 1125}, 3),
+    "inference, residual": ("bench_reading", "inference", {"model": "residual", "films": 256}, 3),
     "inference, ResNet-18": ("bench_reading", "inference", {"model": "torchvision:resnet18", "films": 128}, 3),
 }
 
