@@ -1,4 +1,4 @@
-"""What stands around training, beside other libraries: building the cache, augmentation, inference (`make bench-peers`)"""
+"""What stands around training, beside other libraries: cache, augmentation, inference (`make bench-peers`)"""
 from __future__ import annotations
 
 import tempfile
@@ -24,7 +24,8 @@ def cache_from_files(films: int, rounds: int, size_px: int = 224) -> dict:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         table = write_folders(folder, films, 0)
-        plain, grey = ImageFolder(str(folder / "train"), resize), ImageFolder(str(folder / "train"), resize, loader=read_grey)
+        plain = ImageFolder(str(folder / "train"), resize)
+        grey = ImageFolder(str(folder / "train"), resize, loader=read_grey)
 
         def build() -> None:
             with tempfile.TemporaryDirectory(dir=folder) as cache:

@@ -1,4 +1,4 @@
-"""Timing several ways of doing one thing fairly: they take turns, so that other work on the machine meets all of them"""
+"""Timing several ways of doing one thing: they take turns, so that other work on the machine meets all of them"""
 from __future__ import annotations
 
 import os
