@@ -34,6 +34,7 @@ help:
 	@echo "make course       run every chapter headless; minutes and peak memory as a table, kept and put into the cards"
 	@echo "make docs         build the docs site into _docs/ (Quarto where installed, else without it)"
 	@echo "make bench        speed of what is slow, a table (about two minutes); BENCH_ARGS=\"--json FILE\" keeps it"
+	@echo "make bench-peers  the same beside fastai, Lightning, torchvision and kornia, as ratios (their own environment, 25 minutes)"
 	@echo "make models       train the small models that ship with the course; finished ones are left alone"
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
 	@echo "make outside      what helps at a hospital never seen: archives left out (COVID_XRAY_DATA; two minutes)"
@@ -87,6 +88,10 @@ outputs: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python tools/bench.py $(BENCH_ARGS)
 	@$(BIN)/python tools/bench_deployment.py
+
+.PHONY: bench-peers
+bench-peers: $(STAMP)
+	@$(BIN)/python tools/bench_peers.py $(BENCH_ARGS)
 
 models: $(STAMP)
 	@$(BIN)/python tools/make_models.py
@@ -154,6 +159,6 @@ dist: $(STAMP)
 	@$(BIN)/python -c "import hashlib, pathlib; [print(hashlib.sha256(p.read_bytes()).hexdigest(), p) for p in sorted(pathlib.Path('dist').iterdir())]"
 
 clean:
-	rm -rf "$(VENV)" .venv-nbgrader .venv-oldest .venv-mutation .coverage.parts build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf "$(VENV)" .venv-nbgrader .venv-oldest .venv-mutation .venv-bench .coverage.parts build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +

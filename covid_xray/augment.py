@@ -5,6 +5,7 @@
 # %% ../nbs/02_augmentation.ipynb #4811131c
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,12 +122,14 @@ class Augment:
         result = bend_batch(images, matrices)
         light, stretch, bend = (dial.to(images.device).view(-1, 1, 1, 1) for dial in (light, stretch, bend))
         result = result.clamp_(0, 1).pow_(torch.exp(bend * self.gamma))
-        result = (result - 0.5) * (1 + stretch * self.contrast) + 0.5 + light * self.brightness
+        result.sub_(0.5).mul_(1 + stretch * self.contrast).add_(0.5).add_(light * self.brightness)
         if self.blur:
             widths = torch.tensor([abs(g.uniform(-1, 1)) for g in generators])
             result = blur_batch(result, widths * self.blur * images.shape[2])
         if self.noise:
-            specks = np.stack([g.standard_normal(images.shape[1:], dtype=np.float32) for g in generators])
+            specks = np.empty(images.shape, np.float32)
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # NumPy draws outside Python's lock: threads help
+                list(pool.map(lambda g, one: g.standard_normal(out=one, dtype=np.float32), generators, specks))
             result += torch.from_numpy(specks).to(result) * (grain.abs() * self.noise).to(result).view(-1, 1, 1, 1)
         result = result.clamp_(0, 1)
         return cutout_batch(result, generators, self.cutout) if self.cutout else result

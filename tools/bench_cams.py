@@ -11,17 +11,17 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
-import re
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from bench_turns import peak_mb, take_turns  # noqa: E402
+
 PEERS = {"pytorch-grad-cam": "pytorch_grad_cam", "captum": "captum", "torchcam": "torchcam"}
 BATCH, SIZE_PX = 16, 224
 
@@ -62,28 +62,7 @@ def jobs() -> dict[str, Callable[[], object]]:
 
 def speeds(rounds: int) -> dict[str, tuple[list[float], list[float]]]:
     "Name -> processor seconds and wall seconds of each round"
-    work = jobs()
-    for job in work.values():
-        job()
-    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in work}
-    for round_ in range(rounds):
-        order = list(work)[round_ % len(work):] + list(work)[:round_ % len(work)]
-        for name in order:
-            cpu, wall = time.process_time(), time.perf_counter()
-            work[name]()
-            times[name][0].append(time.process_time() - cpu)
-            times[name][1].append(time.perf_counter() - wall)
-    return times
-
-
-def peak_mb() -> float:
-    "Largest resident memory of this process so far; on Linux not that of the process that started it"
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) / 2**10
-    import resource  # Windows has none
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return {name: (way["processor"], way["wall"]) for name, way in take_turns(jobs(), rounds).items()}
 
 
 def own_peak(name: str) -> float:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from bench_turns import middle, take_turns  # noqa: E402
 from covid_xray import phantom  # noqa: E402
 from covid_xray.deploy import Predictor  # noqa: E402
 from covid_xray.export import OnnxPredictor  # noqa: E402
@@ -32,14 +31,9 @@ DIFFERENT, SIDE_PX = 40, 1024
 
 
 def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    "Median wall seconds and median processor seconds of each way, run one after the other, round by round"
-    spent: dict[str, list] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            way()
-            spent[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return {name: tuple(statistics.median(kind) for kind in zip(*times)) for name, times in spent.items()}
+    "Median wall seconds and median processor seconds of each way, run in turns"
+    spent = take_turns(ways, rounds, warm_up=False)
+    return {name: (middle(way["wall"]), middle(way["processor"])) for name, way in spent.items()}
 
 
 def per_image_loop(predictor: Predictor, paths: list[Path]) -> list[np.ndarray]:
