@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .arithmetic import Arithmetic, agree_on_arithmetic, make_accelerator
 from .data import Radiographs
 from .models import Predictions, load_model, predict, save_model
 
@@ -50,12 +51,8 @@ def one_cycle(
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 # %% ../nbs/04_training.ipynb #102f48fa
-def _epoch_order(
-    n_films: int,  # training films
-    batch_size: int,  # films a batch, at most
-    seed: int, epoch: int,
-) -> list[np.ndarray]:  # batches of film numbers; each film exactly once, batches nearly equal
-    "Who is seen when in this epoch: a matter of seed and epoch alone"
+def _epoch_order(n_films: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    "Film numbers of each batch: who is seen when is a matter of seed and epoch alone, and each film is seen once"
     order = np.random.default_rng([seed, epoch]).permutation(n_films)
     return np.array_split(order, max(1, -(-n_films // batch_size)))  # nearly equal, so never a last batch of one
 
@@ -67,6 +64,7 @@ class History:
     rows: list[dict[str, float]] = field(default_factory=list)  # epoch, losses, learning_rate, seconds, metrics
     best_epoch: int = -1  # the epoch whose weights are kept, from 0
     stopped: str = "finished"  # "finished", "early" (no better for `patience` epochs) or "interrupted"
+    arithmetic: dict[str, Any] = field(default_factory=dict)  # "chosen", and "seconds" of a step of each that was tried
 
     @property
     def table(self) -> pd.DataFrame:  # one row an epoch
@@ -142,11 +140,8 @@ def _load_checkpoint(
     return History(**notes["history"]), best
 
 # %% ../nbs/04_training.ipynb #4386fd9e
-def _write_log(
-    folder: Path,  # gets log.csv and log.jsonl
-    history: History,
-) -> None:
-    "Write the epochs so far as CSV and as JSON lines"
+def _write_log(folder: Path, history: History) -> None:
+    "Write the epochs so far as log.csv and, as JSON lines, log.jsonl"
     with open(folder / "log.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(history.rows[0]))
         writer.writeheader()
@@ -193,19 +188,14 @@ def _check_films(train: Radiographs, valid: Radiographs, batch_size: int) -> Non
                          "normalisation needs two: choose another batch_size, or more films")
 
 # %% ../nbs/04_training.ipynb #dabd80cd
-def _make_accelerator(
-    precision: str,  # "fp32", "bf16" or "fp16"
-):  # an accelerate.Accelerator
-    "The engine that knows the devices; its global state is set anew, so that each call may choose its precision"
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+def _find_arithmetic(model: nn.Module, train: Radiographs, settings: Mapping[str, Any], out: Path | None) -> dict:
+    "What `agree_on_arithmetic` says, or what it said when the run in `out` began"
+    if out and (out / "checkpoint.safetensors").is_file():
+        with safe_open(out / "checkpoint.safetensors", framework="pt") as file:
+            return json.loads(file.metadata()["checkpoint"])["history"]["arithmetic"]
+    batches = _epoch_order(len(train), settings["batch_size"], settings["seed"], 0)
+    return agree_on_arithmetic(settings["precision"], model, train.batch(batches[0]), settings["epochs"] * len(batches))
 
-    known = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-    if precision not in known:
-        raise ValueError(f"precision={precision!r} is unknown: choose one of {', '.join(known)}")
-    AcceleratorState._reset_state()
-    return Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-                       mixed_precision=known[precision])
 
 # %% ../nbs/04_training.ipynb #793dd548
 @dataclass
@@ -216,6 +206,7 @@ class _Loop:
     train: Radiographs
     valid: Radiographs
     settings: dict[str, Any]  # epochs, batch_size, learning_rate, weight_decay, seed, precision: see `fit`
+    arithmetic: dict[str, Any]  # see `_find_arithmetic`
     augment: Callable | None
     metrics: Mapping[str, Metric]
     folder: Path | None
@@ -223,11 +214,14 @@ class _Loop:
     parameter_groups: Sequence[Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
-        self.accelerator = _make_accelerator(self.settings["precision"])
+        way = Arithmetic(**self.arithmetic["chosen"])
+        self.accelerator = make_accelerator(way.precision)
         groups = [dict(group) for group in self.parameter_groups or [{"params": self.model.parameters()}]]
-        plain = torch.optim.AdamW(groups, self.settings["learning_rate"], weight_decay=self.settings["weight_decay"])
-        self.history, self.best = History(), self.weights()
-        self.prepared, self.optimiser = self.accelerator.prepare(self.model, plain)
+        plain = torch.optim.AdamW(groups, self.settings["learning_rate"], weight_decay=self.settings["weight_decay"],
+                                  fused=way.fused or None)
+        self.history, self.best = History(arithmetic=self.arithmetic), self.weights()
+        self.prepared, self.optimiser = self.accelerator.prepare(way.laid_out(self.model), plain)
+        self.forward = way.forward_of(self.prepared)
 
     def weights(self) -> dict[str, Tensor]:
         "A copy of the weights as they are now"
@@ -258,7 +252,7 @@ class _Loop:
         if self.augment is not None:
             images = self.augment(images, _generators(self.settings["seed"], epoch, mine))
         with self.accelerator.autocast():
-            return F.cross_entropy(self.prepared(images), targets, reduction="sum") / len(rows)
+            return F.cross_entropy(self.forward(images), targets, reduction="sum") / len(rows)
 
     def train_epoch(self, epoch: int, bar: tqdm) -> float:
         "Train on each batch once and return the mean loss over all films"
@@ -318,7 +312,7 @@ def fit(
     metrics: Mapping[str, Metric] = {},  # name -> function of (targets, probabilities), on the validation part
     patience: int | None = None,  # stop after so many epochs without a better validation loss; None never
     seed: int = 0,  # decides order, dropout and augmentation
-    precision: str = "fp32",  # "fp32", "bf16" or "fp16"
+    precision: str = "fp32",  # "fp32", "bf16", "fp16", or "auto": the fastest way in a short race, never behind fp32
     out: str | Path | None = None,  # folder for log and checkpoint; None keeps nothing on disk
     resume: bool = False,  # go on from the checkpoint in `out`
     progress: bool = True,  # show a progress bar
@@ -333,7 +327,9 @@ def fit(
     _check_films(train, valid, batch_size)
     settings = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
                     seed=seed, precision=precision, films=[len(train), len(valid)], augment=repr(augment))
-    loop = _Loop(model, train, valid, settings, augment, metrics, out and Path(out), progress, parameter_groups)
+    arithmetic = _find_arithmetic(model, train, settings, Path(out) if out and resume else None)
+    loop = _Loop(model, train, valid, settings, arithmetic, augment, metrics, out and Path(out), progress,
+                 parameter_groups)
     if resume:
         loop.resume()
     try:
@@ -346,5 +342,6 @@ def fit(
     except KeyboardInterrupt:
         loop.history.stopped = "interrupted"
     finally:
-        model.load_state_dict(loop.best)
+        loop.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it would go on computing in half precision
+        Arithmetic().laid_out(model).load_state_dict(loop.best)
     return loop.history
