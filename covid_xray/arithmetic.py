@@ -18,10 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # %% auto #0
-__all__ = ['RACE_FROM', 'COMPILE_FROM', 'MARGIN', 'Arithmetic', 'make_accelerator', 'make_step', 'time_steps', 'ways_to_compute',
-           'choose_arithmetic', 'fastest', 'agree_on_arithmetic']
+__all__ = ['HALVES', 'RACE_FROM', 'COMPILE_FROM', 'MARGIN', 'Arithmetic', 'make_accelerator', 'make_step', 'time_steps',
+           'ways_to_compute', 'choose_arithmetic', 'fastest', 'agree_on_arithmetic']
 
-# %% ../nbs/03c_arithmetic.ipynb #d8621cdd
+# %% ../nbs/03c_arithmetic.ipynb #29d5f428
+HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # what the multiplications are done in, if not fp32
+
+
 @dataclass(frozen=True)
 class Arithmetic:
     "How a training step is computed; what it computes is the same but for rounding"
@@ -34,6 +37,19 @@ class Arithmetic:
     def __str__(self) -> str:
         names = [name.replace("_", "-") for name in ("channels_last", "fused", "compiled") if getattr(self, name)]
         return " + ".join([self.precision, *names])
+
+    @classmethod
+    def named(
+        cls,
+        name: str,  # as `str` writes it, for example "bf16 + channels-last"; "fp32" is plain
+    ) -> Arithmetic:  # what the name says
+        "Back from its name; raises ValueError for an unknown part"
+        precision, *extras = name.split(" + ")
+        known = {"channels-last": "channels_last", "fused": "fused", "compiled": "compiled"}
+        if precision not in HALVES or not set(extras) <= set(known):
+            raise ValueError(f"precision={name!r} is unknown: choose one of {', '.join(HALVES)}, auto, and after fp32 or "
+                             f"bf16 what a race may add: \"bf16 + {' + '.join(known)}\"")
+        return cls(precision, **{known[extra]: True for extra in extras})
 
     def laid_out(
         self,
@@ -57,12 +73,9 @@ def make_accelerator(
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    known = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-    if precision not in known:
-        raise ValueError(f"precision={precision!r} is unknown: choose one of {', '.join(known)}, auto")
     AcceleratorState._reset_state()
     return Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-                       mixed_precision=known[precision])
+                       mixed_precision={"fp32": "no"}.get(precision, precision))
 
 # %% ../nbs/03c_arithmetic.ipynb #786a9a61
 def make_step(
@@ -75,7 +88,7 @@ def make_step(
     twin = arithmetic.laid_out(copy.deepcopy(model).to(images.device).train())
     optimiser = torch.optim.AdamW(twin.parameters(), 1e-3, fused=arithmetic.fused)
     forward, device = arithmetic.forward_of(twin), images.device.type
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(arithmetic.precision)
+    half = HALVES[arithmetic.precision]
 
     def step() -> Tensor:
         with torch.autocast(device, half, enabled=half is not None):
@@ -170,14 +183,14 @@ def _with_compiler(
 
 # %% ../nbs/03c_arithmetic.ipynb #3ccc735f
 def agree_on_arithmetic(
-    precision: str,  # "fp32", "bf16", "fp16", or "auto" for a race
+    precision: str,  # the name of an `Arithmetic`, or "auto" for a race
     model: nn.Module,  # the network to be trained; copied, not changed
     batch: tuple[Tensor, Tensor],  # images float [B, C, H, W] and targets int64 [B], over all processes together
     steps: int,  # how many steps the training has
 ) -> dict[str, Any]:  # "chosen", the fields of an `Arithmetic`, and "seconds" of a step of each that was tried
     "What was asked for, or what the race of the first process says, as a record that JSON can hold"
     if precision != "auto":
-        return {"chosen": vars(Arithmetic(precision)), "seconds": {}}
+        return {"chosen": vars(Arithmetic.named(precision)), "seconds": {}}
     from accelerate.utils import broadcast_object_list
 
     engine, found = make_accelerator("fp32"), [None]
