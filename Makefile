@@ -40,6 +40,7 @@ help:
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make claims       what chapters 4, 4a and 4c claim, over five seeds; computes only what is missing (20 minutes from nothing)"
 	@echo "make gate         fit the input gate and measure it on real films (COVID_XRAY_DATA; two minutes)"
+	@echo "make time-to-result seconds until a fresh network is any good, beside fastai (.venv-bench) and DarkCovidNet's recipe"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA)"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      the same, and store the outputs, clean"
@@ -109,6 +110,16 @@ gate: $(STAMP)
 slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
 	@COVID_XRAY_SOURCE=darkcovidnet COVID_XRAY_ROOT="$(COVID_XRAY_DATA)/darkcovidnet" $(BIN)/python tools/run_chapters.py nbs/01_data.ipynb nbs/04_training.ipynb
+
+.PHONY: time-to-result
+# fastai wants another fastcore than nbdev: PEERS is a Python with fastai, torch and scikit-learn
+PEERS ?= .venv-bench/bin/python
+FILMS = $(if $(COVID_XRAY_DATA),--data "$(COVID_XRAY_DATA)")
+time-to-result: $(STAMP)
+	@$(BIN)/python tools/time_to_result.py --search --only "*, ours" $(FILMS)
+	@$(BIN)/python tools/time_to_result.py --only "*, ours" $(FILMS)
+	@$(BIN)/python tools/time_to_result.py --peers "$(PEERS)" --search $(FILMS)
+	@$(BIN)/python tools/time_to_result.py --peers "$(PEERS)" $(FILMS)
 
 .PHONY: nbgrader-check oldest-check dist
 

@@ -47,8 +47,10 @@ def test_every_way_is_the_same_step(name: str, way: Arithmetic) -> None:
     before = copy.deepcopy(model.state_dict())
     step = make_step(model, way, images, targets)
     ours = [float(step()) for _ in range(4)]
-    tolerance = 2e-3 if way.precision == "fp32" else 0.1  # bf16 has two and a half digits
-    assert ours == pytest.approx(plain_losses(model, images, targets, 4), abs=tolerance)
+    theirs = plain_losses(model, images, targets, 4)
+    first, later = (1e-5, 0.01) if way.precision == "fp32" else (0.03, 0.15)  # bf16 has two and a half digits
+    assert ours[0] == pytest.approx(theirs[0], abs=first)
+    assert ours == pytest.approx(theirs, abs=later)  # Adam's first steps are as long for gradients of mere rounding
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()), "the network was trained"
 
 
