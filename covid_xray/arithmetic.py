@@ -47,8 +47,8 @@ class Arithmetic:
         precision, *extras = name.split(" + ")
         known = {"channels-last": "channels_last", "fused": "fused", "compiled": "compiled"}
         if precision not in HALVES or not set(extras) <= set(known):
-            raise ValueError(f"precision={name!r} is unknown: choose one of {', '.join(HALVES)}, auto, and after fp32 or "
-                             f"bf16 what a race may add: \"bf16 + {' + '.join(known)}\"")
+            raise ValueError(f"precision={name!r} is unknown: choose one of {', '.join(HALVES)}, auto, or with what a race "
+                             "may add: bf16 + channels-last + fused")
         return cls(precision, **{known[extra]: True for extra in extras})
 
     def laid_out(
@@ -171,8 +171,8 @@ def _with_compiler(
 ) -> tuple[Arithmetic, dict[Arithmetic, float]]:  # the choice, and the times with the compiled one's
     "Compile the best, and keep that where the run is shorter by it"
     compiled, started = replace(best, compiled=True), time.perf_counter()
-    step = make_step(model, compiled, images, targets)
     try:
+        step = make_step(model, compiled, images, targets)
         step()
     except Exception:  # whatever a compiler may stumble over, the plain network still works
         return best, seconds

@@ -130,7 +130,10 @@ def test_fit_takes_the_choice_keeps_it_and_leaves_the_network_as_it_was(monkeypa
     history = fitted(model, precision="auto", out=tmp_path)
     assert history.arithmetic["chosen"] == vars(FASTEST) and history.arithmetic["seconds"]["fp32"] == 1.0
     assert history.best_loss == pytest.approx(reference.best_loss, abs=0.05)
-    assert "forward" not in vars(model), "it would go on computing in half precision"
+    fresh = network(1)
+    fresh.load_state_dict(model.state_dict())
+    images = squares(8).batch(np.arange(8))[0]
+    assert torch.equal(fresh.eval()(images), model.eval()(images)), "it would go on computing in half precision"
     assert all(p.is_contiguous() for p in model.parameters())
     monkeypatch.setattr(arithmetic.choose_arithmetic, "__defaults__", (None,))  # a second race would fail
     again = fitted(network(), precision="auto", out=tmp_path, resume=True)
@@ -145,8 +148,8 @@ def test_a_short_run_is_plain_fp32_to_the_last_digit() -> None:
 
 
 def test_a_race_leaves_chance_alone() -> None:
-    before = torch.random.get_rng_state()
-    choose_arithmetic(create_model("plain"), *batch(), 1000)
+    model, before = create_model("plain"), torch.random.get_rng_state()
+    choose_arithmetic(model, *batch(), 1000)
     assert torch.equal(before, torch.random.get_rng_state())
     assert np.isfinite(float(make_step(network(), FASTEST, *batch())()))
 

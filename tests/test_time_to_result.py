@@ -1,0 +1,77 @@
+"""The race to a level: when the clock stops, what a stopped run means, which setting is taken, and our own runner."""
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import time_to_result
+from covid_xray.records import record_table
+
+TARGETS = np.arange(12) % 3
+
+
+def said(right: bool) -> np.ndarray:
+    "Probabilities that name each film's class, or nobody's"
+    return np.eye(3)[TARGETS] * 0.4 + 0.2 if right else np.full((12, 3), 1 / 3)
+
+
+def test_the_watch_stops_at_the_level_or_at_the_limit() -> None:
+    watch = time_to_result.Watch(level=0.9, limit=60)
+    watch.note(TARGETS, said(False))
+    with pytest.raises(time_to_result.Reached):
+        watch.note(TARGETS, said(True))
+    assert [area for *_, area in watch.curve] == [0.5, 1.0]
+    late = time_to_result.Watch(level=0.9, limit=0)
+    with pytest.raises(time_to_result.Reached):
+        late.tick()
+
+
+@pytest.mark.parametrize("rows, best", [
+    ([(True, 9.0, 0.9), (True, 5.0, 0.9), (False, 1.0, 0.8)], 1),  # the quickest that got there
+    ([(False, 9.0, 0.6), (False, 9.0, np.nan), (False, 9.0, 0.7)], 2),  # else the best by then
+    ([(False, 9.0, np.nan), (False, 9.0, np.nan), (False, 9.0, np.nan)], 0),  # else the published one, which is first
+])
+def test_the_search_takes_the_quickest(tmp_path, monkeypatch, rows, best) -> None:
+    table = pd.DataFrame(rows, columns=["reached", "seconds", "best_auroc"])
+    table = table.assign(data="phantom", system="fastai", options=[json.dumps({"rate": k}) for k in range(3)])
+    table.to_csv(tmp_path / "time_to_result_search.csv", index=False)
+    monkeypatch.setattr(time_to_result, "RESULTS", tmp_path)
+    assert time_to_result.best_of("phantom", "fastai") == {"rate": best}
+    with pytest.raises(SystemExit, match="run with --search first"):
+        time_to_result.best_of("darkcovidnet", "fastai")
+
+
+def test_others_get_three_times_our_slowest_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(time_to_result, "RESULTS", tmp_path)
+    with pytest.raises(SystemExit, match="when ours has run"):
+        time_to_result.limit_of("phantom", "fastai")
+    pd.DataFrame({"data": "phantom", "system": "ours", "seconds": [4.0, 6.0, 5.0]}).to_csv(
+        tmp_path / "time_to_result.csv", index=False)
+    assert time_to_result.limit_of("phantom", "fastai") == 18.0
+
+
+def test_our_runner_learns_and_ends_at_the_level() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array(["covid", "normal", "pneumonia"])[np.arange(48) % 3]
+    images = rng.integers(0, 40, (48, 256, 256), dtype=np.uint8)
+    images[::3, :, :128] += 150
+    images[2::3, :, 128:] += 150
+    table = record_table({"path": [f"{k}.png" for k in range(48)], "label": labels})
+    films = {"train": images, "valid": images, "table": {"train": table, "valid": table}}
+    watch = time_to_result.Watch(level=0.99, limit=60)
+    options = time_to_result.SEARCH["ours"][0] | {"epochs": 30}
+    time_to_result.ours(films, options, 0, watch)
+    assert watch.curve[-1][2] >= 0.99 and all(area < 0.99 for *_, area in watch.curve[:-1])
+
+
+def test_stored_runs_are_whole() -> None:
+    "Each system has its seeds, a run that reached the level says so, and a stopped one took three times our slowest"
+    runs = pd.read_csv(time_to_result.RESULTS / "time_to_result.csv")
+    for (data, system), group in runs.groupby(["data", "system"]):
+        assert sorted(group["seed"]) == list(time_to_result.SEEDS), f"{system} on {data}"
+        assert (group["reached"] == (group["best_auroc"] >= group["level"])).all()
+        ours = runs.query("data == @data and system == 'ours'")["seconds"].max()
+        assert (group.loc[~group["reached"], "seconds"] >= 3 * ours - 0.1).all()
