@@ -22,7 +22,7 @@ __all__ = ['HALVES', 'RACE_FROM', 'COMPILE_FROM', 'MARGIN', 'Arithmetic', 'make_
            'ways_to_compute', 'choose_arithmetic', 'fastest', 'agree_on_arithmetic']
 
 # %% ../nbs/03c_arithmetic.ipynb #29d5f428
-HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # what the multiplications are done in, if not fp32
+HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # the type that autocast takes; None: no autocast
 
 
 @dataclass(frozen=True)

@@ -180,9 +180,11 @@ def training_steps(size_px: int = 128, batch_size: int = 32, races: int = 3) -> 
         cpu, wall = ([time_steps(both, clock=clock) for _ in range(races)]
                      for clock in (time.process_time, time.perf_counter))
         middle = {way: [1000 * statistics.median(race[way] for race in kind) for kind in (cpu, wall)] for way in both}
-        what, how = f"training step, {name}, {batch_size} films at {size_px} px", f"median of {races} races, taken in turns"
-        rows += [row(f"{what}, fp32", "ms", *middle[plain], how), row(f"{what}, auto", "ms", *middle[chosen], str(chosen)),
-                 row("fp32 / auto", "times", *(a / b for a, b in zip(middle[plain], middle[chosen])), "ratio of the two")]
+        what, how = f"training step, {name}, {batch_size} films at {size_px} px", f"median of {races} races, in turns"
+        ratio = [slow / quick for slow, quick in zip(middle[plain], middle[chosen])]
+        rows += [row(f"{what}, fp32", "ms", *middle[plain], how),
+                 row(f"{what}, auto", "ms", *middle[chosen], f"took {chosen}; {how}"),
+                 row("fp32 / auto", "times", *ratio, "ratio of the two rows above")]
     return rows
 
 

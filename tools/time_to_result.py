@@ -5,13 +5,13 @@
 Counts wall seconds and processor seconds, on two threads, from films that lie decoded in memory (uint8, 256 px, the
 same for all) until the macro AUROC on the validation part, looked at after every epoch, first reaches the level. All
 that comes after is counted: making films smaller, augmentation, building the network, training, validation; loading
-libraries is not. Films are cut by person. A run ends when it has reached the level or taken three times as long as our
-slowest run on these films: then it is kept as not reached, and its time is a lower bound.
+libraries is not. Films are cut by person. A run ends when it has reached the level or taken two and a half times as
+long as our slowest run on these films: then it is kept as not reached, and its time is a lower bound.
 
---search tries every rate, size and length of SEARCH once, with a seed that the final runs don't use; the best is taken.
-fastai needs an environment of its own (it wants fastcore 2): PYTHON is .venv-bench/bin/python unless told otherwise.
-Runs are kept in covid_xray/results/time_to_result.csv (the search in time_to_result_search.csv), and what is kept is not
-run again, so the work may be spread over many sittings of --minutes each.
+--search tries each setting of SEARCH once, with a seed that the final runs don't use; the best is taken. fastai needs
+an environment of its own (it wants fastcore 2): PYTHON is .venv-bench/bin/python unless told otherwise. Runs are kept
+in covid_xray/results/time_to_result.csv (the search in time_to_result_search.csv), and what is kept is not run again,
+so the work may be spread over many sittings of --minutes each.
 """
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "covid_xray" / "results"
-SEEDS, SEARCH_SEED, THREADS, SIZE_PX, PATIENCE = range(5), 100, 2, 256, 3.0
+SEEDS, SEARCH_SEED, THREADS, SIZE_PX, PATIENCE = range(5), 100, 2, 256, 2.5
 LEVELS = {"phantom": 0.90, "darkcovidnet": 0.90}
 SYSTEMS = ("ours", "fastai", "darkcovidnet recipe")
 OURS = dict(size_px=64, epochs=10, batch_size=16, augment=None, precision="bf16 + channels-last + fused")
 SEARCH = {  # what is tried of each system
     "ours": [OURS | dict(model=m, rate=r) for m, r in itertools.product(("plain", "residual"), (2e-3, 4e-3))],
-    "fastai": [dict(size_px=s, rate=r, epochs=10) for s, r in itertools.product((64, 128), (3e-3, 1e-3, 1e-2))],
-    "darkcovidnet recipe": [dict(size_px=256, rate=r, epochs=10) for r in (3e-3, 1e-3, 1e-2)],  # theirs: 3e-3, 100
+    "fastai": [dict(size_px=s, rate=r, epochs=10) for s, r in ((64, 3e-3), (64, 1e-3), (64, 1e-2), (128, 3e-3))],
+    "darkcovidnet recipe": [dict(size_px=256, rate=3e-3, epochs=10)],  # no epoch ends in time, so no rate is better
 }
 
 
@@ -164,20 +164,27 @@ def fastai(films: dict, options: dict, seed: int, watch: Watch) -> None:
 RUN: dict[str, Callable] = {"ours": ours, "fastai": fastai, "darkcovidnet recipe": darkcovidnet_recipe}
 
 
-def work(task: dict) -> dict:
-    "One run, in a process of its own"
+def work(tasks: list[dict]) -> None:
+    "The runs of one system on one kind of films, in a process of their own; a line of JSON for each as it ends"
     import torch
 
     torch.set_num_threads(THREADS)
-    stored = np.load(task["films"])
-    films = {name: stored[name] for name in ("train", "valid", "train_targets", "valid_targets")}
-    if task["system"] == "fastai":
+    if tasks[0]["system"] == "fastai":
         import fastai.vision.all  # noqa: F401
     else:
         import accelerate  # noqa: F401
-        import pandas as pd
 
         import covid_xray.training  # noqa: F401
+    for task in tasks:
+        print(json.dumps(work_on(task)), flush=True)
+
+
+def work_on(task: dict) -> dict:
+    "One run"
+    stored = np.load(task["films"])
+    films = {name: stored[name] for name in ("train", "valid", "train_targets", "valid_targets")}
+    if task["system"] == "ours":
+        import pandas as pd
 
         films["table"] = {name: pd.read_pickle(f"{task['films']}.{name}.pkl") for name in ("train", "valid")}
     watch = Watch(task["level"], task["limit"])
@@ -238,43 +245,48 @@ def best_of(data: str, system: str) -> dict:
     return json.loads(best["options"])
 
 
-def plan(search: bool, names: list[str]) -> list[dict]:
-    "What there is to run, ours first, since its time is the limit of the others"
-    tasks = []
-    for data, system in itertools.product(names, SYSTEMS):
-        chosen = SEARCH[system] if search else [None] * len(SEEDS)
-        tasks += [dict(data=data, system=system, seed=SEARCH_SEED if search else k, options=options)
-                  for k, options in enumerate(chosen)]
-    return tasks
+def plan(search: bool, names: list[str]) -> list[list[dict]]:
+    "What there is to run, a list for each system and kind of films; ours first, since it limits the others"
+    return [[dict(data=data, system=system, seed=SEARCH_SEED if search else k, options=options)
+             for k, options in enumerate(SEARCH[system] if search else [None] * len(SEEDS))]
+            for data, system in itertools.product(names, SYSTEMS)]
 
 
-def run(task: dict, peers: Path, data: Path | None, folder: Path, path: Path) -> None:
-    "One run, kept at once"
-    import pandas as pd
-
-    task["options"] = task["options"] or best_of(task["data"], task["system"])
-    rows, options = kept(path), json.dumps(task["options"])
-    same = rows.query("data == @task['data'] and system == @task['system'] and seed == @task['seed']")
-    if (same["options"] == options).any():
-        return
+def order_of(task: dict, data: Path | None, folder: Path) -> dict:
+    "A run with all that it needs"
     films = folder / f"{task['data']}-{task['seed']}.npz"
     films = films if films.is_file() else store_films(task["data"], data, task["seed"], folder)
-    order = task | dict(films=str(films), level=LEVELS[task["data"]], limit=limit_of(task["data"], task["system"]))
-    python = str(peers) if task["system"] == "fastai" else sys.executable
-    done = subprocess.run([python, __file__, "--work", json.dumps(order)], capture_output=True, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": str(THREADS)})
-    if done.returncode:
-        raise SystemExit(f"{task['system']} on {task['data']} failed:\n{done.stderr[-2000:]}")
-    result = json.loads(done.stdout.splitlines()[-1])
-    row = {k: task[k] for k in ("data", "system", "seed")} | {"options": options, "level": order["level"]} | result
-    print({k: v for k, v in row.items() if k != "curve"}, flush=True)
-    pd.concat([rows, pd.DataFrame([row])]).to_csv(path, index=False)
+    limits = dict(level=LEVELS[task["data"]], limit=limit_of(task["data"], task["system"]))
+    return task | dict(films=str(films), options=task["options"] or best_of(task["data"], task["system"])) | limits
+
+
+def is_kept(order: dict, rows) -> bool:
+    same = rows.query("data == @order['data'] and system == @order['system'] and seed == @order['seed']")
+    return bool((same["options"] == json.dumps(order["options"])).any())
+
+
+def run(orders: list[dict], peers: Path, path: Path) -> None:
+    "The runs of one system on one kind of films, each kept at once"
+    import pandas as pd
+
+    python = str(peers) if orders[0]["system"] == "fastai" else sys.executable
+    command = [python, __file__, "--work", json.dumps(orders)]
+    threads = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=threads) as job:
+        for order, line in zip(orders, job.stdout):
+            row = {k: order[k] for k in ("data", "system", "seed")} | {"options": json.dumps(order["options"])}
+            row |= {"level": order["level"]} | json.loads(line)
+            print({k: v for k, v in row.items() if k != "curve"}, flush=True)
+            pd.concat([kept(path), pd.DataFrame([row])]).to_csv(path, index=False)
+    if job.returncode:
+        raise SystemExit(f"{orders[0]['system']} on {orders[0]['data']} failed")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="holds darkcovidnet/; without it phantoms only")
-    parser.add_argument("--peers", type=Path, default=ROOT / ".venv-bench/bin/python", metavar="PYTHON", help="has fastai")
+    bench = ROOT / ".venv-bench/bin/python"
+    parser.add_argument("--peers", type=Path, default=bench, metavar="PYTHON", help="has fastai")
     parser.add_argument("--only", default="*", metavar="PATTERN", help='of "data, system", for example "phantom, ours"')
     parser.add_argument("--search", action="store_true", help="try rates, sizes and lengths, one seed")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no run after so many")
@@ -282,15 +294,17 @@ def main() -> None:
     options = parser.parse_args()
     sys.path[:0] = [str(ROOT)]
     if options.work:
-        print(json.dumps(work(json.loads(options.work))))
-        return
+        return work(json.loads(options.work))
     path, started = RESULTS / f"time_to_result{'_search' * options.search}.csv", time.monotonic()
     folder = Path(tempfile.gettempdir()) / "covid_xray_time_to_result"
     folder.mkdir(exist_ok=True)
-    for task in plan(options.search, ["phantom", "darkcovidnet"] if options.data else ["phantom"]):
-        wanted = fnmatch.fnmatch(f"{task['data']}, {task['system']}", options.only)
+    for tasks in plan(options.search, ["phantom", "darkcovidnet"] if options.data else ["phantom"]):
+        wanted = fnmatch.fnmatch(f"{tasks[0]['data']}, {tasks[0]['system']}", options.only)
         if wanted and time.monotonic() - started < 60 * options.minutes:
-            run(task, options.peers, options.data, folder, path)
+            orders = [order_of(task, options.data, folder) for task in tasks]
+            orders = [order for order in orders if not is_kept(order, kept(path))]
+            if orders:
+                run(orders, options.peers, path)
 
 
 if __name__ == "__main__":
