@@ -116,8 +116,6 @@ slow-checks: $(STAMP)
 PEERS ?= .venv-bench/bin/python
 FILMS = $(if $(COVID_XRAY_DATA),--data "$(COVID_XRAY_DATA)")
 time-to-result: $(STAMP)
-	@$(BIN)/python tools/time_to_result.py --search --only "*, ours" $(FILMS)
-	@$(BIN)/python tools/time_to_result.py --only "*, ours" $(FILMS)
 	@$(BIN)/python tools/time_to_result.py --peers "$(PEERS)" --search $(FILMS)
 	@$(BIN)/python tools/time_to_result.py --peers "$(PEERS)" $(FILMS)
 
