@@ -5,9 +5,9 @@
 Counts wall seconds and processor seconds, on two threads, from films that lie decoded in memory (uint8, 256 px, the
 same for all) until the macro AUROC on the validation part, looked at after every epoch, first reaches the level. All
 that comes after is counted: making films smaller, augmentation, building the network, training, validation; loading
-libraries is not. Films are cut by person, anew for each seed, and the three take turns seed by seed, so that a busy hour
-hits all alike. A run ends when it has reached the level or taken two and a half times as long as ours of the same seed:
-then it is kept as not reached, and its time is a lower bound.
+libraries is not. Films are cut by person, anew for each seed, and the systems take turns seed by seed, so that a busy
+hour hits all alike. A run ends when it has reached the level or taken two and a half times as long as ours of the same
+seed: then it is kept as not reached, and its time is a lower bound.
 
 --search tries each setting of SEARCH once, with a seed that the final runs don't use; the best is taken. fastai needs
 an environment of its own (it wants fastcore 2): PYTHON is .venv-bench/bin/python unless told otherwise. Runs are kept
