@@ -152,7 +152,7 @@ def choose_arithmetic(
             best, seconds = _with_compiler(model, images, targets, steps, best, seconds, measure)
     return best, {str(way): round(taken, 5) for way, taken in seconds.items()}
 
-
+# %% ../nbs/03c_arithmetic.ipynb #c1a96ae8
 def fastest(
     seconds: Mapping[Arithmetic, float],  # of a step of each
     plain: Arithmetic,  # taken unless another is clearly faster
@@ -161,7 +161,7 @@ def fastest(
     best = min(seconds, key=seconds.__getitem__)
     return best if seconds[best] < MARGIN * seconds[plain] else plain
 
-# %% ../nbs/03c_arithmetic.ipynb #79103618
+# %% ../nbs/03c_arithmetic.ipynb #b7995b0e
 def _with_compiler(
     model: nn.Module, images: Tensor, targets: Tensor,
     steps: int,  # of the whole run
@@ -181,7 +181,7 @@ def _with_compiler(
     gain = steps * (MARGIN * seconds[best] - seconds[compiled])
     return (compiled if gain > price else best), seconds
 
-# %% ../nbs/03c_arithmetic.ipynb #6976a1e1
+# %% ../nbs/03c_arithmetic.ipynb #aa57fc72
 def agree_on_arithmetic(
     precision: str,  # the name of an `Arithmetic`, or "auto" for a race
     model: nn.Module,  # the network to be trained; copied, not changed
