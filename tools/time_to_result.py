@@ -64,13 +64,13 @@ class Watch:
         area = float(roc_auc_score(targets, probabilities, multi_class="ovr"))
         self.curve.append((round(self.seconds(), 2), round(time.process_time() - self.cpu, 2), round(area, 4)))
         if area >= self.level:
-            raise Reached
+            raise Reached("the level, or the limit")
         self.tick()
 
     def tick(self) -> None:
         "After a batch"
         if self.seconds() > self.limit:
-            raise Reached
+            raise Reached("the level, or the limit")
 
 
 def ours(films: dict, options: dict, seed: int, watch: Watch) -> None:
