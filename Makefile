@@ -49,6 +49,7 @@ help:
 	@echo "make mutation     do the tests notice small faults in metrics, splits and gradcam? (half an hour)"
 	@echo "make rerun        every chapter twice in one kernel, elsewhere, read-only (half an hour)"
 	@echo "make scale        21,165 simulated files tabled, decoded, trained on, evaluated: time and memory (10 minutes; Linux; 3 GB, SCALE=)"
+	@echo "make time-to-result  seconds until a fresh network is any good, beside fastai (.venv-bench) and DarkCovidNet's recipe"
 	@echo "make export       notebooks -> modules, README.md from nbs/index.ipynb"
 	@echo "make outputs      the same, and store the outputs, clean"
 	@echo "make clean        remove .venv and everything built"
@@ -144,6 +145,14 @@ slow-checks: $(STAMP)
 	@COVID_XRAY_SOURCE=darkcovidnet COVID_XRAY_ROOT="$(COVID_XRAY_DATA)/darkcovidnet" $(BIN)/python tools/run_chapters.py nbs/01_data.ipynb nbs/04_training.ipynb
 	@COVID_XRAY_SLOW=1 $(BIN)/python -m pytest tests/test_scale.py
 	@$(MAKE) fuzz kills rerun mutation coverage
+
+.PHONY: time-to-result
+# fastai wants another fastcore than nbdev: PEERS is a Python with fastai, torch and scikit-learn
+PEERS ?= .venv-bench/bin/python
+FILMS = $(if $(COVID_XRAY_DATA),--data "$(COVID_XRAY_DATA)")
+time-to-result: $(STAMP)
+	@$(BIN)/python tools/time_to_result.py --peers "$(PEERS)" --search $(FILMS)
+	@$(BIN)/python tools/time_to_result.py --peers "$(PEERS)" $(FILMS)
 
 .PHONY: nbgrader-check oldest-check dist
 

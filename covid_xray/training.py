@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .arithmetic import Arithmetic, agree_on_arithmetic, make_accelerator
 from .cache import check_writable, whole_file
 from .data import Radiographs
 from .faults import check_films, check_number, memory_in_words, warn_if_wild
@@ -48,12 +49,8 @@ def one_cycle(
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 # %% ../nbs/04_training.ipynb #102f48fa
-def _epoch_order(
-    n_films: int,  # training films
-    batch_size: int,  # films a batch, at most
-    seed: int, epoch: int,
-) -> list[np.ndarray]:  # batches of film numbers; each film exactly once, batches nearly equal
-    "Who is seen when in this epoch: a matter of seed and epoch alone"
+def _epoch_order(n_films: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    "Film numbers of each batch: who is seen when is a matter of seed and epoch alone, and each film is seen once"
     order = np.random.default_rng([seed, epoch]).permutation(n_films)
     return np.array_split(order, max(1, -(-n_films // batch_size)))  # nearly equal, so never a last batch of one
 
@@ -65,6 +62,7 @@ class History:
     rows: list[dict[str, float]] = field(default_factory=list)  # epoch, losses, learning_rate, seconds, metrics
     best_epoch: int = -1  # the epoch whose weights are kept, from 0
     stopped: str = "finished"  # "finished", "early" (no better for `patience` epochs) or "interrupted"
+    arithmetic: dict[str, Any] = field(default_factory=dict)  # "chosen", and "seconds" of a step of each that was tried
 
     @property
     def table(self) -> pd.DataFrame:  # one row an epoch
@@ -176,19 +174,13 @@ def _validate(
     return {"valid_loss": loss} | {name: float(of(said.targets, said.probabilities)) for name, of in metrics.items()}
 
 # %% ../nbs/04_training.ipynb #dabd80cd
-def _make_accelerator(
-    precision: str,  # "fp32", "bf16" or "fp16"
-):  # an accelerate.Accelerator
-    "The engine that knows the devices; its global state is set anew, so that each call may choose its precision"
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+def _find_arithmetic(model: nn.Module, train: Radiographs, settings: Mapping[str, Any], out: Path | None) -> dict:
+    "What `agree_on_arithmetic` says, or what it said when the run in `out` began"
+    if out and (out / "checkpoint.safetensors").is_file():
+        return read_sealed(out / "checkpoint.safetensors")[0]["history"]["arithmetic"]
+    batches = _epoch_order(len(train), settings["batch_size"], settings["seed"], 0)
+    return agree_on_arithmetic(settings["precision"], model, train.batch(batches[0]), settings["epochs"] * len(batches))
 
-    known = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-    if precision not in known:
-        raise ValueError(f"precision={precision!r} is unknown: choose one of {', '.join(known)}")
-    AcceleratorState._reset_state()
-    return Accelerator(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-                       mixed_precision=known[precision])
 
 # %% ../nbs/04_training.ipynb #793dd548
 @dataclass
@@ -199,6 +191,7 @@ class _Loop:
     train: Radiographs
     valid: Radiographs
     settings: dict[str, Any]  # epochs, batch_size, learning_rate, weight_decay, seed, precision: see `fit`
+    arithmetic: dict[str, Any]  # see `_find_arithmetic`
     augment: Callable | None
     metrics: Mapping[str, Metric]
     folder: Path | None
@@ -206,11 +199,14 @@ class _Loop:
     parameter_groups: Sequence[Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
-        self.accelerator = _make_accelerator(self.settings["precision"])
+        way = Arithmetic(**self.arithmetic["chosen"])
+        self.accelerator = make_accelerator(way.precision)
         groups = [dict(group) for group in self.parameter_groups or [{"params": self.model.parameters()}]]
-        plain = torch.optim.AdamW(groups, self.settings["learning_rate"], weight_decay=self.settings["weight_decay"])
-        self.history, self.best = History(), self.weights()
-        self.prepared, self.optimiser = self.accelerator.prepare(self.model, plain)
+        plain = torch.optim.AdamW(groups, self.settings["learning_rate"], weight_decay=self.settings["weight_decay"],
+                                  fused=way.fused or None)
+        self.history, self.best = History(arithmetic=self.arithmetic), self.weights()
+        self.prepared, self.optimiser = self.accelerator.prepare(way.laid_out(self.model), plain)
+        self.forward = way.forward_of(self.prepared)
 
     def weights(self) -> dict[str, Tensor]:
         "A copy of the weights as they are now"
@@ -242,7 +238,7 @@ class _Loop:
         if self.augment is not None:
             images = self.augment(images, _generators(self.settings["seed"], epoch, mine))
         with self.accelerator.autocast():
-            return F.cross_entropy(self.prepared(images), targets, reduction="sum") / len(rows)
+            return F.cross_entropy(self.forward(images), targets, reduction="sum") / len(rows)
 
     def train_epoch(self, epoch: int, bar: tqdm) -> float:
         "Train on each batch once and return the mean loss over all films"
@@ -299,7 +295,7 @@ def fit(
     metrics: Mapping[str, Metric] = {},  # name -> function of (targets, probabilities), on the validation part
     patience: int | None = None,  # stop after so many epochs without a better validation loss; None never
     seed: int = 0,  # decides order, dropout and augmentation
-    precision: str = "fp32",  # "fp32", "bf16" or "fp16"
+    precision: str = "fp32",  # "auto": the fastest in a short race; or "bf16", "fp16", "bf16 + channels-last + fused"
     out: str | Path | None = None,  # folder for log and checkpoint; None keeps nothing on disk
     resume: bool = False,  # go on from the checkpoint in `out`
     progress: bool = True,  # show a progress bar
@@ -315,7 +311,8 @@ def fit(
     check_films(train, valid, batch_size)
     settings = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
                     seed=seed, precision=precision, films=[len(train), len(valid)], augment=repr(augment))
-    loop = _Loop(model, train, valid, settings, augment, metrics, out and check_writable(out), progress,
+    arithmetic = _find_arithmetic(model, train, settings, Path(out) if out and resume else None)
+    loop = _Loop(model, train, valid, settings, arithmetic, augment, metrics, out and check_writable(out), progress,
                  parameter_groups)
     if resume:
         loop.resume()
@@ -330,5 +327,6 @@ def fit(
     except KeyboardInterrupt:
         loop.history.stopped = "interrupted"
     finally:
-        model.load_state_dict(loop.best)
+        loop.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # else it would go on computing in half precision
+        Arithmetic().laid_out(model).load_state_dict(loop.best)
     return loop.history

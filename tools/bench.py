@@ -163,6 +163,31 @@ def bootstraps(resamples: int = 10_000, looped: int = 50) -> list[dict]:
             row("loop / library", "times", *ratio, "ratio of the two rows above")]
 
 
+def training_steps(size_px: int = 128, batch_size: int = 32, races: int = 3) -> list[dict]:
+    "A training step in plain fp32, and the way that `fit(precision=\"auto\")` would take: in turns, in the same races"
+    import torch
+
+    from covid_xray.arithmetic import Arithmetic, fastest, make_step, time_steps, ways_to_compute
+    from covid_xray.cnn import create_model
+
+    rows, plain = [], Arithmetic()
+    images, targets = torch.rand(batch_size, 1, size_px, size_px), torch.arange(batch_size) % 3
+    for name in ("plain", "residual", "darkcovidnet", "torchvision:resnet18"):
+        model = create_model(name)
+        racers = {way: make_step(model, way, images, targets) for way in ways_to_compute("cpu")}
+        chosen = fastest(time_steps(racers), plain)  # as `fit` does it: from one race; what it gains from further ones
+        both = {way: racers[way] for way in (plain, chosen)}
+        cpu, wall = ([time_steps(both, clock=clock) for _ in range(races)]
+                     for clock in (time.process_time, time.perf_counter))
+        middle = {way: [1000 * statistics.median(race[way] for race in kind) for kind in (cpu, wall)] for way in both}
+        what, how = f"training step, {name}, {batch_size} films at {size_px} px", f"median of {races} races, in turns"
+        ratio = [slow / quick for slow, quick in zip(middle[plain], middle[chosen])]
+        rows += [row(f"{what}, fp32", "ms", *middle[plain], how),
+                 row(f"{what}, auto", "ms", *middle[chosen], f"took {chosen}; {how}"),
+                 row("fp32 / auto", "times", *ratio, "ratio of the two rows above")]
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures in a file")
@@ -171,7 +196,7 @@ def main() -> None:
             command("import covid_xray", ["-c", "import covid_xray"]),
             command("covid-xray --help", ["-m", "covid_xray", "--help"]),
             first_figure(),
-            *bootstraps(), *heatmaps()]
+            *bootstraps(), *training_steps(), *heatmaps()]
     machine = {"python": platform.python_version(), "system": platform.system(), "processor": platform.machine(),
                "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
