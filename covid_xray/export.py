@@ -112,8 +112,8 @@ def export_onnx(
 ) -> Path:  # the same
     """Write preprocessing, network and calibration into one ONNX file; number and size of the films stay free.
 
-    Classes, operating point and the notice travel in its metadata. So does, under "before", what whoever runs the file has
-    to do first: steps of the bundle that can't go in, and a `fit` other than "squash"; and under "inside" what is in it.
+    Classes, operating point and the notice travel in its metadata. So does, under "before", what is to be done
+    first: steps of the bundle that can't go in, and a `fit` other than "squash"; and under "inside" what is in it.
     """
     before, inside = _divide(predictor.settings.get("prepare", []), prepared)
     path, chain = Path(path), WholeChain(predictor, inside).eval()
@@ -176,7 +176,7 @@ class OnnxPredictor(Predictor):
             self.session = open_onnx(path or export_onnx(predictor, Path(folder) / "model.onnx", prepared=True))
         inside = json.loads(self.session.get_modelmeta().custom_metadata_map.get("inside", "[]"))
         if inside:
-            raise ValueError(f"{Path(path).name} prepares films itself ({', '.join(inside)}), and so does this predictor: "
+            raise ValueError(f"{Path(path).name} prepares films itself ({', '.join(inside)}), as this predictor does: "
                              "leave path out, or write the file with export_onnx(..., prepared=True)")
 
     def probabilities(
