@@ -212,8 +212,8 @@ def poses(
 
 
 def _small(image: np.ndarray) -> np.ndarray:  # uint8 [64, 64]
-    "As `resize`, but a large film is first averaged over whole blocks, which is much cheaper"
-    return np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=3.0))
+    "As `resize`, but a film of 768 px or more is first averaged over whole blocks, which is cheaper"
+    return np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=6.0))
 
 
 def signs(
