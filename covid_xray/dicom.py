@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import uuid
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,7 +150,7 @@ def secondary_capture(
     _set_pixels(dataset, with_heatmap(shown), "RGB", 8)
     if burnt_in:  # where nobody said, we don't know
         dataset.BurnedInAnnotation = "NO"
-    dataset.ConversionType, dataset.PatientOrientation = "WSD", ""
+    dataset.ConversionType, dataset.PatientOrientation, dataset.Laterality = "WSD", "", ""
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.SeriesDescription = "Research and teaching only"
     dataset.ImageComments = " ".join(sentences(result))[:10240]
@@ -169,6 +170,16 @@ def _item(meaning: str, text: str) -> Dataset:
     item.ConceptNameCodeSequence, item.TextValue = Sequence([name]), text
     return item
 
+
+def _our_codes() -> Dataset:
+    "Who is behind the private codes (PS3.3 C.12.1.1.13)"
+    from pydicom.dataset import Dataset
+
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = "99COVIDXRAY", "Words of a teaching model"
+    scheme.CodingSchemeResponsibleOrganization = "covid_xray"
+    return scheme
+
 # %% ../nbs/09c_dicom.ipynb #f2d32bdf
 def structured_report(
     result: Result,  # of a predictor
@@ -186,7 +197,9 @@ def structured_report(
     items += [_item(f"P {name}", f"{value:.6f}") for name, value in values]
     dataset.ContentSequence = Sequence(items)
     dataset.CompletionFlag, dataset.VerificationFlag = "COMPLETE", "UNVERIFIED"
-    dataset.ContentDate, dataset.ContentTime = "", ""
+    now = datetime.now()  # of this report, not of the film: the standard wants it filled (type 1)
+    dataset.ContentDate, dataset.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    dataset.CodingSchemeIdentificationSequence = Sequence([_our_codes()])
     dataset.ReferencedPerformedProcedureStepSequence, dataset.PerformedProcedureCodeSequence = Sequence(), Sequence()
     _tie_to(dataset, source, "report")
     return dataset

@@ -23,8 +23,8 @@ from .deploy import Predictor
 from .run import DISCLAIMER
 
 # %% auto #0
-__all__ = ['triangle_weights', 'resize_films', 'WholeChain', 'import_onnxruntime', 'export_onnx', 'open_onnx', 'OnnxPredictor',
-           'quantise']
+__all__ = ['INSIDE', 'triangle_weights', 'resize_films', 'grey_percentile', 'standardise_films', 'WholeChain',
+           'import_onnxruntime', 'export_onnx', 'open_onnx', 'OnnxPredictor', 'quantise']
 
 # %% ../nbs/09a_export.ipynb #769d2def
 _STEPS = 2.0**22  # Pillow's weights are whole multiples of 1 / 2**22; with them sums of float64 are exact
@@ -52,6 +52,30 @@ def resize_films(
     wide = torch.floor(films.double() @ columns.T + 0.5)
     return torch.floor(rows @ wide + 0.5).clamp(0, 255).float()
 
+# %% ../nbs/09a_export.ipynb #d40c6a1f
+def grey_percentile(
+    films: Tensor,  # uint8 [N, H, W]
+    share: float,  # 0..1
+) -> Tensor:  # float64 [N, 1, 1]
+    "The grey below which a share of a film's pixels lie, between two greys in proportion, as numpy's percentile"
+    flat = films.flatten(1).long()
+    counts = torch.zeros(films.shape[0], 256, dtype=torch.int64).scatter_add(1, flat, torch.ones_like(flat))
+    place = torch.ones((), dtype=torch.float64) * (films.shape[1] * films.shape[2] - 1) * share
+    below, above = ((counts.cumsum(1) <= k).sum(1, keepdim=True).double() for k in (place.floor(), place.floor() + 1))
+    return (below + (above - below) * (place - place.floor()))[:, :, None]
+
+
+def standardise_films(
+    films: Tensor,  # uint8 [N, H, W]
+) -> Tensor:  # float64 [N, H, W], whole greys 0..255
+    "The same greys as `contrast.standardise` gives, for many films at once"
+    low, high = grey_percentile(films, 0.01), grey_percentile(films, 0.99)
+    span = torch.where(high > low, high - low, torch.inf)  # a flat film becomes 0
+    return torch.round(((films.double() - low) / span).clamp(0, 1) * 255)
+
+
+INSIDE = {"standardise": standardise_films}  # steps of a bundle's `prepare` that an ONNX file can do
+
 # %% ../nbs/09a_export.ipynb #83e12812
 class WholeChain(nn.Module):
     "From films of one size, any number and any size, to calibrated probabilities"
@@ -59,12 +83,15 @@ class WholeChain(nn.Module):
     def __init__(
         self,
         predictor: Predictor,  # of a bundle
+        inside: Sequence[str],  # the steps before resizing that the chain does itself, of INSIDE
     ):
         super().__init__()
         self.network, self.size_px = predictor.network, predictor.settings["size_px"]
-        self.temperature = predictor.temperature
+        self.temperature, self.steps = predictor.temperature, [INSIDE[name] for name in inside]
 
     def forward(self, films: Tensor) -> Tensor:  # uint8 [N, H, W] to float32 [N, C]
+        for step in self.steps:
+            films = step(films)
         images = resize_films(films, self.size_px)[:, None] / 255
         return (self.network(images) / self.temperature).softmax(dim=1)
 
@@ -81,13 +108,16 @@ def import_onnxruntime() -> ModuleType:  # onnxruntime
 def export_onnx(
     predictor: Predictor,  # of a bundle
     path: str | Path,  # of the .onnx file
+    *,
+    prepared: bool = False,  # the films will come prepared already: only resize, network and calibration go in
 ) -> Path:  # the same
     """Write preprocessing, network and calibration into one ONNX file; number and size of the films stay free.
 
-    Classes, operating point and the notice travel in its metadata; so do the bundle's `prepare` steps and a `fit` other
-    than "squash", which whoever runs the file has to do before.
+    Classes, operating point and the notice travel in its metadata. So does, under "before", what is to be done
+    first: steps of the bundle that can't go in, and a `fit` other than "squash"; and under "inside" what is in it.
     """
-    path, chain = Path(path), WholeChain(predictor).eval()
+    before, inside = _divide(predictor.settings.get("prepare", []), prepared)
+    path, chain = Path(path), WholeChain(predictor, inside).eval()
     check_writable(path.parent)
     import_onnxruntime()
     import onnx
@@ -99,18 +129,24 @@ def export_onnx(
         program = torch.onnx.export(chain, (films,), dynamo=True, dynamic_shapes=(free,), input_names=["films"],
                                     output_names=["probabilities"], opset_version=18, verbose=False)
     model = program.model_proto
-    onnx.helper.set_model_props(model, _facts(predictor))
+    onnx.helper.set_model_props(model, _facts(predictor, before, inside))
     onnx.checker.check_model(model)
     with whole_file(path) as partly:
         onnx.save(model, partly)
     return path
 
 # %% ../nbs/09a_export.ipynb #ce0b15cf
-def _facts(predictor: Predictor) -> dict[str, str]:
+def _divide(prepare: Sequence[str], prepared: bool) -> tuple[list[str], list[str]]:
+    "Steps to be done before the file is used, and those in it; what comes before a step that can't go in can't either"
+    cut = max((place + 1 for place, name in enumerate(prepare) if prepared or name not in INSIDE), default=0)
+    return list(prepare[:cut]), list(prepare[cut:])
+
+
+def _facts(predictor: Predictor, before: Sequence[str], inside: Sequence[str]) -> dict[str, str]:
     "What another program needs to know, as text"
     settings = predictor.settings
     return {"classes": json.dumps(list(predictor.classes)), "size_px": str(settings["size_px"]),
-            "before": json.dumps({"prepare": settings.get("prepare", []), "fit": settings["fit"]}),
+            "before": json.dumps({"prepare": before, "fit": settings["fit"]}), "inside": json.dumps(inside),
             "operating_point": json.dumps(predictor.operating_point), "prediction_sets":
             json.dumps(predictor.prediction_sets), "notice": DISCLAIMER}
 
@@ -136,11 +172,15 @@ class OnnxPredictor(Predictor):
     def __init__(
         self,
         predictor: Predictor,  # of a bundle
-        path: str | Path | None = None,  # its exported file; None exports it now
+        path: str | Path | None = None,  # its file, exported with prepared=True; None exports it now
     ):
         super().__init__(predictor.network, predictor.settings, strict_gate=predictor.strict_gate)
         with tempfile.TemporaryDirectory() as folder:
-            self.session = open_onnx(path or export_onnx(predictor, Path(folder) / "model.onnx"))
+            self.session = open_onnx(path or export_onnx(predictor, Path(folder) / "model.onnx", prepared=True))
+        inside = json.loads(self.session.get_modelmeta().custom_metadata_map.get("inside", "[]"))
+        if inside:
+            raise ValueError(f"{Path(path).name} prepares films itself ({', '.join(inside)}), as this predictor does: "
+                             "leave path out, or write the file with export_onnx(..., prepared=True)")
 
     def probabilities(
         self,

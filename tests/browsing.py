@@ -17,6 +17,26 @@ from pathlib import Path
 import pytest
 
 KERNEL_IS_IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+PICTURE = "img.widget-image"
+PICTURE_BYTES = "async e => Array.from(new Uint8Array(await (await fetch(e.src)).arrayBuffer()))"
+
+
+def open_panel(box) -> tuple:
+    "An explorer's picture, its controls by name, and its text"
+    picture, column = box.children
+    *controls, text = column.children
+    return picture, {control.description: control for control in controls}, text
+
+
+def panel_notebook(explorer: str, folder: Path) -> Path:
+    "A notebook that opens the panel of a module of covid_xray.explore, as its chapter does"
+    code = f"from covid_xray.explore import {explorer} as explorer\nexplorer.panel()"
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None, "source": code}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = folder / "work" / "panel.ipynb"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    return path
 
 
 def free_port() -> int:

@@ -73,3 +73,11 @@ def browser(chromium: str):
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS, chromium_sandbox=False)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    "A page of its own for one test"
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    yield page
+    page.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
 import struct
+import subprocess
 import threading
 import zipfile
 from pathlib import Path
@@ -12,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from covid_xray import admission, phantom
@@ -359,6 +363,48 @@ def test_onnx_says_the_same_of_every_test_film(predictor, tmp_path):
         open_onnx(tmp_path / "bad.onnx")
 
 
+def test_onnx_standardises_every_test_film_as_the_predictor_does(tmp_path):
+    "Films as decoded, not square, of a bundle that names a step; and a predictor never prepares twice"
+    from covid_xray.export import OnnxPredictor, export_onnx, open_onnx
+
+    table = phantom.teaching_table()
+    films = phantom.render(list(table.loc[table["split"] == "test", "path"]), 200)[:, 20:] // 2 + 30
+    predictor = Predictor.load("nih-pneumonia", strict_gate=False)
+    session = open_onnx(export_onnx(predictor, tmp_path / "m.onnx"))
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["inside"]) == ["standardise"] and json.loads(facts["before"])["prepare"] == []
+    by_torch = [list(result.probabilities.values()) for result in predictor.predict([*films])]
+    assert np.abs(session.run(None, {"films": films})[0] - by_torch).max() < 1e-4
+    with pytest.raises(ValueError, match="m.onnx prepares films itself"):
+        OnnxPredictor(predictor, tmp_path / "m.onnx")
+    quick = OnnxPredictor(predictor).predict(films[0])
+    assert list(quick.probabilities.values()) == pytest.approx(by_torch[0], abs=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(2, 60), st.integers(0, 256), st.integers(0, 256))
+def test_standardising_by_counting_is_numpys_percentile(seed, high, wide, one, other):
+    import torch
+
+    from covid_xray.contrast import standardise
+    from covid_xray.export import standardise_films
+
+    low, top = sorted((one, other))
+    films = np.random.default_rng(seed).integers(low, top + 1, (2, high, wide)).clip(0, 255).astype(np.uint8)
+    ours = standardise_films(torch.from_numpy(films)).numpy()
+    assert np.array_equal(ours, np.stack([standardise(film) for film in films]))
+
+
+@pytest.mark.parametrize(("prepare", "before", "inside"), [
+    ([], [], []), (["standardise"], [], ["standardise"]), (["clahe"], ["clahe"], []),
+    (["clahe", "standardise"], ["clahe"], ["standardise"]), (["standardise", "clahe"], ["standardise", "clahe"], [])])
+def test_a_step_goes_into_the_file_only_where_nothing_outside_follows(prepare, before, inside):
+    from covid_xray.export import _divide
+
+    assert _divide(prepare, False) == (before, inside)
+    assert _divide(prepare, True) == (prepare, [])
+
+
 def test_resizing_by_matrices_is_pillows():
     from covid_xray.export import resize_films
 
@@ -447,6 +493,23 @@ def test_nobody_is_named_in_what_goes_out(predictor, films):
     secrets = [value.encode() for name, value in who.items() if name not in ("ViewPosition", "BurnedInAnnotation")]
     secrets += [b"Doe", b"Jane", str(source.StudyInstanceUID).encode(), str(source.SOPInstanceUID).encode()]
     assert not [secret for output in outputs for secret in secrets if secret in output]
+
+
+@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy is not installed: apt-get install dicom3tools")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_strangers_validator_finds_no_error(predictor, films, tmp_path, known):
+    "dicom3tools knows the standard's modules; of ours it may warn about private codes and the empty patient"
+    pytest.importorskip("pydicom")
+    from covid_xray.dicom import film_as_dicom, secondary_capture, structured_report, to_bytes
+
+    source = film_as_dicom(films[0])
+    result = predictor.predict(source, explain=True)
+    for make, kind in ((secondary_capture, "SCImage"), (structured_report, "BasicTextSR")):
+        file = tmp_path / f"{kind}.dcm"
+        file.write_bytes(to_bytes(make(result, source if known else None)))
+        said = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, timeout=60)
+        assert kind in said.stderr + said.stdout
+        assert "Error" not in said.stderr + said.stdout, said.stderr
 
 
 def test_derived_numbers_hold_together(predictor, films):

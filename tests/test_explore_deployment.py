@@ -1,25 +1,17 @@
 """Explorer of chapter 9: bending by hand, a panel that agrees with its twin, in the browser, too."""
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import browsing
+from browsing import open_panel
 from test_explorers import open_in_voila
 from covid_xray.explore import deployment, parts
 
 pytest.importorskip("ipywidgets")
-
-
-def open_panel(box) -> tuple:
-    "A panel's picture, its controls by name, and its text"
-    picture, column = box.children
-    *controls, text = column.children
-    return picture, {control.description: control for control in controls}, text
 
 
 def squeezed(text: str) -> str:
@@ -74,22 +66,8 @@ def test_what_is_unknown_is_named() -> None:
 
 
 @pytest.fixture
-def page(browser) -> Iterator:
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
-    yield page
-    page.close()
-
-
-@pytest.fixture
 def notebook(tmp_path: Path) -> Path:
-    "A notebook that opens the panel as the chapter does"
-    code = "from covid_xray.explore import deployment as explorer\nexplorer.panel()"
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None, "source": code}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    path = tmp_path / "work" / "panel.ipynb"
-    path.parent.mkdir()
-    path.write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
-    return path
+    return browsing.panel_notebook("deployment", tmp_path)
 
 
 def check_choice(page) -> None:

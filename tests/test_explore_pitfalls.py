@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +10,11 @@ import pytest
 from PIL import Image
 
 import browsing
+from browsing import PICTURE, PICTURE_BYTES, open_panel
 from test_explorers import open_in_voila
 from covid_xray.explore import parts, pitfalls
 
 pytest.importorskip("ipywidgets")
-PICTURE = "img.widget-image"
-PICTURE_BYTES = "async e => Array.from(new Uint8Array(await (await fetch(e.src)).arrayBuffer()))"
 
 
 @pytest.fixture
@@ -27,13 +24,6 @@ def results() -> pd.DataFrame:
     rows += [("other", "tree", 1.0, seed, 0.5 + seed / 100, 0.6) for seed in range(3)]
     rows += [("one", "tree", 1.0, 0, 0.9, 0.5)]
     return pd.DataFrame(rows, columns=["pitfall", "model", "strength", "seed", "leaked", "honest"])
-
-
-def open_panel(box) -> tuple:
-    "A panel's picture, its controls by name, and its text"
-    picture, column = box.children
-    *controls, text = column.children
-    return picture, {control.description: control for control in controls}, text
 
 
 def test_the_twin_says_what_hand_and_student_say(results: pd.DataFrame) -> None:
@@ -92,22 +82,8 @@ def test_what_is_unknown_is_named(results: pd.DataFrame) -> None:
 
 
 @pytest.fixture
-def page(browser) -> Iterator:
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
-    yield page
-    page.close()
-
-
-@pytest.fixture
 def notebook(tmp_path: Path) -> Path:
-    "A notebook that opens the panel as the chapter does"
-    code = "from covid_xray.explore import pitfalls as explorer\nexplorer.panel()"
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None, "source": code}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    path = tmp_path / "work" / "panel.ipynb"
-    path.parent.mkdir()
-    path.write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
-    return path
+    return browsing.panel_notebook("pitfalls", tmp_path)
 
 
 def check_choice(page) -> None:

@@ -1,8 +1,6 @@
 """Explorer of chapter 8: the twin against sums by hand, a panel that answers, errors that name names."""
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -11,8 +9,8 @@ import pytest
 from scipy import stats
 
 import browsing
+from browsing import PICTURE, PICTURE_BYTES, open_panel
 from test_explorers import open_in_voila
-from test_explore_pitfalls import PICTURE, PICTURE_BYTES, open_panel
 from covid_xray.explore import parts, transfer
 
 pytest.importorskip("ipywidgets")
@@ -67,22 +65,8 @@ def test_what_is_unknown_is_named() -> None:
 
 
 @pytest.fixture
-def page(browser) -> Iterator:
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
-    yield page
-    page.close()
-
-
-@pytest.fixture
 def notebook(tmp_path: Path) -> Path:
-    "A notebook that opens the panel as the chapter does"
-    code = "from covid_xray.explore import transfer as explorer\nexplorer.panel()"
-    cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None, "source": code}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    path = tmp_path / "work" / "panel.ipynb"
-    path.parent.mkdir()
-    path.write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
-    return path
+    return browsing.panel_notebook("transfer", tmp_path)
 
 
 def check_choice(page) -> None:
