@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from covid_xray.augment import Augment, affine_matrices, blur_batch, cutout_batch, mixup_batch, share_in_frame
+from covid_xray.augment import (
+    Augment, affine_matrices, blur_batch, cutout_batch, mixup_batch, places_to_look, share_in_frame, speckle,
+)
 
 
 def random_films(*shape: int) -> torch.Tensor:
@@ -15,6 +17,21 @@ def random_films(*shape: int) -> torch.Tensor:
 
 def generators(count: int) -> list[np.random.Generator]:
     return [np.random.default_rng([1, film]) for film in range(count)]
+
+
+def test_places_are_those_of_affine_grid() -> None:
+    matrices = affine_matrices(*torch.from_numpy(np.random.default_rng(2).uniform(0.5, 1.5, (4, 6))).float())
+    wanted = F.affine_grid(matrices, [6, 1, 31, 20], align_corners=False)
+    assert torch.allclose(places_to_look(matrices, 31, 20), wanted, atol=1e-6)
+
+
+def test_noise_is_normal_and_each_film_s_own() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    noise = speckle(torch.Size([5, 1, 60, 70]), generators(5))
+    assert stats.kstest(noise.numpy().ravel(), "norm").pvalue > 0.01
+    assert np.abs(np.corrcoef(noise.flatten(1).numpy()) - np.eye(5)).max() < 0.06  # films are not alike
+    alone = speckle(torch.Size([1, 1, 60, 70]), generators(5)[3:4])  # whoever stands beside it
+    assert torch.equal(alone[0], noise[3])
 
 
 def test_each_film_gets_scipy_s_blur_of_its_own() -> None:
