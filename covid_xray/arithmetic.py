@@ -185,7 +185,7 @@ def _with_compiler(
 def agree_on_arithmetic(
     precision: str,  # the name of an `Arithmetic`, or "auto" for a race
     model: nn.Module,  # the network to be trained; copied, not changed
-    batch: tuple[Tensor, Tensor],  # images float [B, C, H, W] and targets int64 [B], over all processes together
+    first_batch: Callable[[], tuple[Tensor, Tensor]],  # images float [B, C, H, W], targets int64 [B]; asked in a race
     steps: int,  # how many steps the training has
 ) -> dict[str, Any]:  # "chosen", the fields of an `Arithmetic`, and "seconds" of a step of each that was tried
     "What was asked for, or what the race of the first process says, as a record that JSON can hold"
@@ -195,7 +195,7 @@ def agree_on_arithmetic(
 
     engine, found = make_accelerator("fp32"), [None]
     if engine.is_main_process:
-        images, targets = (part[::engine.num_processes].to(engine.device) for part in batch)
+        images, targets = (part[::engine.num_processes].to(engine.device) for part in first_batch())
         chosen, seconds = choose_arithmetic(model, images, targets, steps)
         found = [{"chosen": vars(chosen), "seconds": seconds}]
     return broadcast_object_list(found)[0]

@@ -179,7 +179,8 @@ def _find_arithmetic(model: nn.Module, train: Radiographs, settings: Mapping[str
     if out and (out / "checkpoint.safetensors").is_file():
         return read_sealed(out / "checkpoint.safetensors")[0]["history"]["arithmetic"]
     batches = _epoch_order(len(train), settings["batch_size"], settings["seed"], 0)
-    return agree_on_arithmetic(settings["precision"], model, train.batch(batches[0]), settings["epochs"] * len(batches))
+    steps = settings["epochs"] * len(batches)
+    return agree_on_arithmetic(settings["precision"], model, lambda: train.batch(batches[0]), steps)
 
 
 # %% ../nbs/04_training.ipynb #793dd548
