@@ -40,7 +40,7 @@ help:
 	@echo "make outside      what helps at a hospital never seen: archives left out (COVID_XRAY_DATA; two minutes)"
 	@echo "make explanations the checks of chapter 6 over five seeds; with COVID_XRAY_DATA also real films against boxes and lung masks"
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
-	@echo "make claims       what chapters 4, 4a and 4c claim, over five seeds; computes only what is missing (20 minutes from nothing)"
+	@echo "make claims       what chapters 4, 4a, 4c and 9 claim, over five seeds; computes only what is missing (half an hour from nothing)"
 	@echo "make gate         fit the input gate and measure it on real films (COVID_XRAY_DATA; two minutes)"
 	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA), training in four processes, then fuzz, kills, rerun, mutation and coverage"
 	@echo "make fuzz         100,000 cases of wrong input; the table goes to covid_xray/results/fuzz.csv (half an hour)"

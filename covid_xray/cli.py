@@ -19,7 +19,7 @@ Source = Annotated[Optional[str], typer.Option(
 Root = Annotated[Optional[Path], typer.Option(
     help="Folder of the films. Default: $COVID_XRAY_ROOT, else the cache folder.")]
 Run = Annotated[str, typer.Argument(help="A run folder, as `covid-xray train` leaves it, or a shipped model.")]
-Files = Annotated[list[Path], typer.Argument(help="Radiographs: PNG, JPEG, TIFF or DICOM.")]
+Files = Annotated[list[Path], typer.Argument(help="Radiographs (PNG, JPEG, TIFF or DICOM), or folders of them.")]
 
 
 def _version(wanted: bool) -> None:
@@ -95,6 +95,7 @@ def predict(
     from covid_xray.deploy import Predictor
     from covid_xray.run import DISCLAIMER
 
+    files = _in_folders(files)
     found = Predictor.load(run, strict_gate=gate).predict([*files], prevalence=prevalence)
     aside = {str(path): result.flags[0].why for path, result in zip(files, found)
              if any(flag.name == "unreadable" for flag in result.flags)}
@@ -149,7 +150,7 @@ def explain(
     "Write each film with the heatmap of the class the model names."
     from covid_xray.run import DISCLAIMER, explain_files
 
-    pictures, aside = explain_files(run, files, out, method=method)
+    pictures, aside = explain_files(run, _in_folders(files), out, method=method)
     for picture in pictures:
         typer.echo(picture)
     typer.echo(DISCLAIMER)
@@ -257,6 +258,22 @@ def _words(text: str | None) -> tuple[str, ...] | None:
 def _shown(text: object) -> str:
     "A name as it may be printed: on one line, without commands to the terminal"
     return str(text) if str(text).isprintable() else ascii(str(text))[1:-1]
+
+
+def _in_folders(files: list[Path]) -> list[Path]:
+    "The same files, with each folder replaced by the films below it; what is no film there is counted"
+    from covid_xray.records import film_files
+
+    films = []
+    for path in files:
+        found, left_out = film_files(path) if path.is_dir() else ([path], {})
+        counted = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
+        if not found:
+            raise FileNotFoundError(f"no films in the folder {path}" + (f" (left out: {counted})" if counted else ""))
+        if counted:
+            typer.echo(f"left out of {_shown(path)}: {counted}", err=True)
+        films += found
+    return films
 
 
 def _report_aside(aside: dict[str, str]) -> None:

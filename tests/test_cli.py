@@ -90,6 +90,27 @@ def test_predict_prints_probabilities_and_the_disclaimer(run, films):
         assert sum(film["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
+def test_predict_opens_folders(run, films, tmp_path):
+    "Every film below, in order, the broken one set aside; other files are counted, and a folder without films is told"
+    (films / "normal" / "notes.txt").write_text("no film")
+    done = call("predict", run, films / "normal", "--json", code=1)
+    said = json.loads(done.stdout)
+    whole = sorted(str(path) for path in (films / "normal").glob("film *.png"))
+    assert sorted(film["path"] for film in said["films"]) == whole
+    assert list(said["set_aside"]) == [str(films / "normal" / "broken.png")]
+    assert "left out of" in done.stderr and "1" in done.stderr
+    assert "no films in the folder" in call("predict", run, tmp_path, code=1).stderr
+    (films / "normal" / "notes.txt").unlink()
+
+
+def test_explain_opens_folders(run, films, tmp_path):
+    (tmp_path / "two").mkdir()
+    for path in sorted((films / "covid").glob("*.png"))[:2]:
+        (tmp_path / "two" / path.name).write_bytes(path.read_bytes())
+    done = call("explain", run, tmp_path / "two", "--out", tmp_path / "maps")
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 2 and DISCLAIMER in done.stdout
+
+
 def test_predict_goes_on_past_a_bad_file_and_says_so(run, films):
     good = sorted(films.glob("covid/*.png"))[0]
     done = call("predict", run, good, films / "normal" / "broken.png", films / "absent.png", "--json", code=1)

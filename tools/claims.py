@@ -1,6 +1,6 @@
 """Measure what chapters claim with other patients and other weights, so that a range rests on more than one run.
 
-    python tools/claims.py [--seeds 0 1 2 3 4] [NOTEBOOK ...]    # `make claims`: chapters 4, 4a and 4c
+    python tools/claims.py [--seeds 0 1 2 3 4] [NOTEBOOK ...]    # `make claims`: chapters 4, 4a, 4c and 9
 
 A notebook is run once a seed, in a fresh kernel, as a reader runs it, but with another teaching set and other starting
 weights (seed 0 is the chapter as it stands). What each `claim` was given is kept in covid_xray/results/claims.csv. A
@@ -24,11 +24,12 @@ sys.path.insert(0, str(run_chapters.ROOT))
 from covid_xray import phantom  # noqa: E402
 
 KEPT = run_chapters.ROOT / "covid_xray" / "results" / "claims.csv"
-CHAPTERS = ("04_training.ipynb", "04a_learning_rate.ipynb", "04c_scale.ipynb")
+CHAPTERS = ("04_training.ipynb", "04a_learning_rate.ipynb", "04c_scale.ipynb", "09_admission.ipynb",
+            "09_deployment.ipynb", "09a_export.ipynb", "09d_monitoring.ipynb", "09e_cards.ipynb")
 OTHER_SEED = '''
 import json, torch
 import covid_xray.course, covid_xray.phantom
-_set, _table = torch.manual_seed, covid_xray.phantom.teaching_table
+_set, _table, _simulate = torch.manual_seed, covid_xray.phantom.teaching_table, covid_xray.phantom.simulate
 
 def _claim(value, low, high, *, says):
     with open({notes!r}, "a", encoding="utf-8") as file:
@@ -38,6 +39,7 @@ covid_xray.course.claim = _claim
 if {seed}:
     torch.manual_seed = lambda seed: _set(int(seed) + 1_000_003 * {seed})
     covid_xray.phantom.teaching_table = lambda seed=0, **options: _table(seed + 1000 * {seed}, **options)
+    covid_xray.phantom.simulate = lambda *n, seed=0, **options: _simulate(*n, seed=seed + 1000 * {seed}, **options)
 '''
 
 

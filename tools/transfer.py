@@ -3,7 +3,8 @@
     python tools/transfer.py [--only curves|compare|real] [--folder covid_xray/results]
 
 transfer_curves.csv: AUROC on simulated patients never seen, by where the network began and how many it learnt from.
-transfer_compare.csv: six architectures on the same three folds, each film seen equally often.
+transfer_compare.csv: six architectures on the same three folds, each film seen equally often, within a small budget
+of patients and epochs and within a larger one.
 transfer_real.csv: the curves on real films, normal against pneumonia of NIH (files of equal size), tested on the fold
 left out and on raikokte. No picture and no row of a single film is kept. Rows that are there are not computed again.
 """
@@ -31,6 +32,7 @@ from covid_xray.transfer import fit_head, head_inputs
 
 SEEDS, SIZE_PX = range(5), 96
 PATIENTS, REAL_PERSONS, REAL_PX = (10, 30, 100, 300), (50, 150, 300), 96
+BUDGETS = ((90, 4), (400, 10))  # patients, of whom two thirds are learnt from; epochs
 COMMON = {"size_px": SIZE_PX, "version": phantom.VERSION}
 
 
@@ -48,18 +50,19 @@ def run_curve(job: dict) -> list[dict]:
 
 
 @functools.cache
-def in_folds() -> Radiographs:
-    "Films of 90 patients of the training part, dealt into three folds"
-    films = draw_persons(simulated().part("train"), 90, 0)
+def in_folds(patients: int) -> Radiographs:
+    "Films of some patients of the training part, dealt into three folds"
+    films = draw_persons(simulated().part("train"), patients, 0)
     films.table = patient_folds(films.table, 3, 0)
     return films
 
 
 def run_compare(job: dict) -> list[dict]:
-    "One architecture on one fold"
-    films = in_folds()
+    "One architecture on one fold, within one budget"
+    films = in_folds(job["patients"])
     held_out = (films.table["fold"] == job["fold"]).to_numpy(bool)
-    found = contend(job["contender"], films.select(~held_out), films.select(held_out), seed=job["fold"])
+    found = contend(job["contender"], films.select(~held_out), films.select(held_out), epochs=job["epochs"],
+                    seed=job["fold"])
     return [{"minutes": found.pop("cpu_seconds") / 60, **found}]
 
 
@@ -110,9 +113,9 @@ def run_real(job: dict) -> list[dict]:
 def jobs() -> dict:
     "All jobs of each table"
     curves = [COMMON | {"start": start, "patients": n, "seed": seed}
-              for start in ("photographs", "random weights") for n in PATIENTS for seed in SEEDS
-              if start != "random weights" or n == max(PATIENTS)]  # the dear ones where they have a chance
-    compare = [COMMON | {"contender": name, "fold": fold} for name in CONTENDERS for fold in range(3)]
+              for start in ("photographs", "random weights") for n in PATIENTS for seed in SEEDS]
+    compare = [COMMON | {"patients": patients, "epochs": epochs, "contender": name, "fold": fold}
+               for patients, epochs in BUDGETS for name in CONTENDERS for fold in range(3)]
     real_films = [{"size_px": REAL_PX, "start": start, "patients": n, "seed": seed}
                   for start in STARTS for n in REAL_PERSONS for seed in SEEDS
                   if start != "random weights" or n == max(REAL_PERSONS)]
