@@ -474,3 +474,72 @@ def test_display_scales_each_map_by_its_own_maximum():
     maps = np.array([[[0, 2.0]], [[-1, 4]], [[0, 0]]], dtype=np.float32)
     shown = Explanation(maps, "x", np.zeros(3, int), np.zeros(3), "gradcam").display()
     assert np.array_equal(shown, np.array([[[0, 1]], [[0, 1]], [[0, 0]]], dtype=np.float32))
+
+
+# ---- what small faults in the code had shown to be held by nothing (`make mutation`) ----
+
+
+@pytest.mark.parametrize("method", ["smoothgrad", "integrated-gradients", "occlusion"])
+def test_captum_is_asked_with_the_stated_settings(method):
+    "16 noisy copies with 15 % of the range, 32 steps from black, squares of an eighth of the width in the film's grey"
+    attr = reference("captum.attr")
+    torch.manual_seed(3)
+    model = Small().eval()
+    images, targets = torch.rand(2, 1, 60, 32) * 1.6 - 0.3, torch.tensor([2, 0])
+    got = explain(model, images, targets, method=method, batch_size=2).maps
+    if method == "smoothgrad":
+        torch.manual_seed(0)
+        spread = float(images.max() - images.min())
+        wanted = attr.NoiseTunnel(attr.Saliency(model)).attribute(
+            images, target=targets, nt_samples=16, nt_samples_batch_size=4, stdevs=0.15 * spread)
+    elif method == "integrated-gradients":
+        wanted = attr.IntegratedGradients(model).attribute(images, torch.zeros_like(images), targets, n_steps=32)
+    else:
+        greys = torch.stack([torch.full_like(image, float(image.mean())) for image in images])
+        wanted = attr.Occlusion(model).attribute(images, (1, 4, 4), strides=(1, 2, 2), baselines=greys, target=targets)
+    assert np.allclose(got, wanted.detach().sum(1), rtol=1e-4, atol=1e-6)
+
+
+def test_squares_of_occlusion_are_never_below_two_pixels():
+    attr = reference("captum.attr")
+    model, images = Small().eval(), torch.rand(1, 1, 20, 23)
+    got = explain(model, images, torch.tensor([1]), method="occlusion").maps
+    grey = torch.full_like(images, float(images.mean()))
+    wanted = attr.Occlusion(model).attribute(images, (1, 2, 2), strides=(1, 1, 1), baselines=grey, target=1)
+    assert np.allclose(got, wanted.detach().sum(1), rtol=1e-4, atol=1e-6)
+
+
+def test_eigencam_s_sign_agrees_with_what_the_maps_add_up_to():
+    "A principal component has no sign of its own; twenty layers, so that the decomposition gives both"
+    flipped = 0
+    for seed in range(20):
+        activations = torch.rand(2, 5, 4, 6, generator=torch.Generator().manual_seed(seed))
+        map = gradcam.eigencam_map(activations)
+        summed = activations.sum(1) - activations.sum(1).mean((1, 2), keepdim=True)
+        assert ((map * summed).sum((1, 2)) >= 0).all()
+        matrix = activations[0].flatten(1).T - activations[0].flatten(1).mean(1)
+        raw = torch.linalg.svd(matrix, full_matrices=False)
+        flipped += int((raw.U[:, 0] * map[0].flatten()).sum() < 0)
+    assert 0 < flipped < 20
+
+
+def test_an_explanation_can_t_be_changed_and_shows_what_is_finite():
+    maps = np.array([[[-np.inf, np.nan], [np.inf, 2.0]]], np.float32)
+    explanation = Explanation(maps, "features", np.array([0]), np.zeros(1, np.float32), "gradcam")
+    assert explanation.display().tolist() == [[[0, 0], [0, 1]]]
+    with pytest.raises(AttributeError):
+        explanation.layer = "input"
+
+
+def test_an_overlay_outlines_half_of_the_maximum():
+    image, map = np.zeros((8, 8)), np.outer(np.arange(8), np.arange(8)).astype(float)
+    ax = overlay(image, map)
+    (outline,) = ax.collections
+    assert outline.levels.tolist() == [0.5] and sum(len(path) for path in outline.get_paths()) > 4
+    shade = ax.images[1]
+    assert shade.get_clim() == (0, 1) and np.allclose(shade.get_array(), map / 49)
+    assert np.allclose(shade.get_alpha(), 0.6 * map / 49)
+    (word,) = overlay(image, 0 * map).texts
+    assert word.get_text() == "empty map" and 0 <= word.get_position()[1] < 0.2
+    with pytest.raises(ValueError, match="must be the same"):
+        overlay(np.zeros((2, 8, 8)), np.zeros((2, 8, 8)))

@@ -436,6 +436,50 @@ def test_calibration_error_by_hand():
     assert metrics.calibration_error(p) == pytest.approx((0.25 * 2 + 0.025 * 2) / 4)
 
 
+def test_full_certainty_belongs_to_the_last_of_ten_bins():
+    p = Said(np.array([[1.0, 0.0], [0.95, 0.05], [0.85, 0.15]]), np.array([0, 0, 1]), None, ("a", "b"))
+    rows = metrics.reliability(p)
+    assert rows.index.tolist() == [8, 9] and rows["films"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("more", [1, -1])
+def test_lists_of_two_lengths_are_refused(more):
+    "Whichever of the two is longer"
+    short, long = np.zeros(4, int), np.zeros(4 + more, int)
+    with pytest.raises(ValueError, match="same length"):
+        metrics.confusion_matrix(short, long, 2)
+    with pytest.raises(ValueError, match="equally long"):
+        metrics.roc_curve(short, long.astype(float))
+
+
+def test_the_matrix_has_a_number_in_each_field():
+    p = said(60)
+    ax = metrics.plot_confusion_matrix(p)
+    counts = metrics.confusion_matrix(p.targets, p.probabilities.argmax(1), 3)
+    shares = counts / counts.sum(1, keepdims=True)
+    written = {text.get_position(): text.get_text() for text in ax.texts}
+    assert written == {(c, r): f"{counts[r, c]}\n{shares[r, c]:.0%}" for r in range(3) for c in range(3)}
+    assert np.allclose(ax.images[0].get_array(), shares) and ax.images[0].get_clim() == (0, 1)
+
+
+def test_the_reliability_diagram_shows_what_is_in_its_table():
+    p, (perfect, dots) = said(300), (lambda ax: (ax.lines[0], ax.collections[0]))(metrics.plot_reliability(said(300)))
+    rows = metrics.reliability(p, 10)
+    assert np.allclose(perfect.get_xydata(), [[0, 0], [1, 1]])
+    assert np.allclose(dots.get_offsets(), rows[["confidence", "accuracy"]])
+    areas = dots.get_sizes() - dots.get_sizes().min()
+    assert np.allclose(areas / areas.max(), (rows["films"] - rows["films"].min()) / np.ptp(rows["films"]), atol=1e-3)
+    assert f"{metrics.calibration_error(p, 10):.3f}" in perfect.axes.get_title()
+
+
+def test_curves_have_their_line_of_chance_and_their_frame():
+    for plot, chance in ((metrics.plot_roc, [[0, 0], [1, 1]]), (metrics.plot_reliability, [[0, 0], [1, 1]])):
+        ax = plot(said(100))
+        assert any(np.array_equal(line.get_xydata(), chance) for line in ax.lines), plot.__name__
+    assert ax.get_xlim() == ax.get_ylim() == (0, 1)
+    assert metrics.plot_precision_recall(said(100)).get_ylim()[0] == 0
+
+
 def test_net_benefit_by_hand():
     # threshold 0.2: three called, two of them sick; one false alarm weighs 0.2/0.8
     benefit = decisions.net_benefit([1, 1, 0, 0], [0.9, 0.3, 0.25, 0.1], np.array([0.2]))[0]
