@@ -1,4 +1,4 @@
-"""Put the set-up cell into every notebook that needs covid_xray, pinned to the version in settings.ini (part of `make export`).
+"""Put the set-up cell, pinned to this version, into every notebook that needs covid_xray (part of `make export`).
 
     python tools/set_up.py [--check]    # --check changes nothing and ends with 1 where a chapter has another cell
 
