@@ -56,6 +56,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
 ) -> None:
     "Train on patient-wise parts and write model, log, metrics, predictions and figures into a folder."
+    import pandas as pd
+
     from covid_xray.run import train_run
 
     history = train_run(out, source=source, root=root, task=task, classes=_words(classes), model=model, size_px=size,
@@ -68,6 +70,8 @@ def train(
         raise typer.Exit(130)
     for report in sorted(out.glob("metrics_*.md")):
         typer.echo("\n" + report.read_text(encoding="utf-8"))
+    unread = len(pd.read_csv(out / "set_aside.csv"))
+    typer.echo(f"{unread} files could not be read, see {out / 'set_aside.csv'}." if unread else "Every film was read.")
     typer.echo(f"All of it is in {out}: model, log, predictions, metrics, figures.")
 
 
@@ -146,15 +150,21 @@ def explain(
     files: Files,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
     method: Annotated[str, typer.Option(help="gradcam, or another method of chapter 6.")] = "gradcam",
+    gate: Annotated[bool, typer.Option(help="Refuse what is no frontal chest radiograph.")] = True,
 ) -> None:
     "Write each film with the heatmap of the class the model names."
+    from covid_xray.deploy import Predictor
     from covid_xray.run import DISCLAIMER, explain_files
 
-    pictures, aside = explain_files(run, _in_folders(files), out, method=method)
+    files = _in_folders(files)
+    found = Predictor.load(run).predict([*files]) if gate else []
+    refused = {str(path): f"refused: {result.flags[0].why}" for path, result in zip(files, found)
+               if result.refused and result.flags[0].name != "unreadable"}
+    pictures, aside = explain_files(run, [path for path in files if str(path) not in refused], out, method=method)
     for picture in pictures:
         typer.echo(picture)
     typer.echo(DISCLAIMER)
-    _report_aside(aside)
+    _report_aside(refused | aside)
 
 
 @app.command()

@@ -183,7 +183,7 @@ def _predictive_table(predictions: Predictions, confusion: np.ndarray) -> pd.Dat
     rows = []
     for name, found, cleared in zip(predictions.classes, metrics.recall(confusion), metrics.specificity(confusion)):
         values = [metrics.predictive_values(found, cleared, prevalence) for prevalence in PREVALENCES]
-        rows.append([name] + [f"{positive:.3f} / {negative:.3f}" for positive, negative in values])
+        rows.append([name] + [" / ".join("undefined" if np.isnan(v) else f"{v:.3f}" for v in pair) for pair in values])
     return pd.DataFrame(rows, columns=["class"] + [f"{prevalence:.0%}" for prevalence in PREVALENCES])
 
 # %% ../nbs/05c_decisions.ipynb #40063908

@@ -139,8 +139,9 @@ def keep_labels(
     kept = table[table["label"].isin(wanted)].reset_index(drop=True)
     if kept.empty:
         names = ", ".join(f"{label} ({count})" for label, count in found.items()) or "none"
-        raise ValueError(f"none of the labels {', '.join(wanted)} is there; labels found: {names}. "
-                         "Ask for them with classes=(...), or classes=None to keep all.")
+        remedy = ("Put them into one folder a class, or name labels in a CSV." if {*found.index} <= {"unlabelled"} else
+                  "Ask for them with classes=(...) (--classes), or classes=None to keep all.")
+        raise ValueError(f"none of the labels {', '.join(wanted)} is there; labels found: {names}. {remedy}")
     dropped = {f"label {label}": int(count) for label, count in found.items() if label not in wanted}
     kept.attrs.update(table.attrs, classes=wanted, left_out={**table.attrs.get("left_out", {}), **dropped})
     return kept

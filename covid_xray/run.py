@@ -186,7 +186,7 @@ def _check_run_folder(out: Path, resume: bool) -> bool:
     if resume and not (begun or half_done):
         raise FileNotFoundError(f"nothing to resume: there is no run in {out}; leave resume out to begin one")
     if not resume and (half_done or done):
-        raise FileExistsError(f"{out} holds a run already: choose another folder, or resume it")
+        raise FileExistsError(f"{out} holds a run already: choose another folder, or resume it (resume=True, --resume)")
     return resume and half_done
 
 # %% ../nbs/06b_run.ipynb #ce0f92fc

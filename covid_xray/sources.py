@@ -232,7 +232,7 @@ def _own_path(source: str, root: str | Path | None) -> Path:
     if source in SOURCES:
         root = root or os.environ.get("COVID_XRAY_ROOT")
         if not root:
-            raise ValueError(f"source {source!r} needs to know where: give root=, or set COVID_XRAY_ROOT")
+            raise ValueError(f"source {source!r} needs to know where: give root= (--root), or set COVID_XRAY_ROOT")
         return Path(os.path.expanduser(root))
     path = Path(os.path.expanduser(source))
     if not os.path.exists(path):

@@ -49,6 +49,7 @@ def run(films, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "first"
     done = call("train", "--source", films, "--out", out, "--size", 48, "--epochs", 2, "--model", "plain")
     assert "AUROC" in done.stdout and DISCLAIMER in done.stdout
+    assert "1 files could not be read" in done.stdout and "set_aside.csv" in done.stdout
     return out
 
 
@@ -128,6 +129,19 @@ def test_explain_writes_pictures(run, films, tmp_path):
     assert "unknown" in call("explain", run, some[0], "--out", tmp_path, "--method", "tea leaves", code=1).stderr
 
 
+def test_explain_draws_no_heatmap_on_what_predict_refuses(run, tmp_path):
+    "A colourful picture and a missing file are told, and nothing is drawn unless the gate is opened"
+    photo = tmp_path / "a photo.png"
+    colours = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(colours.repeat(20, 0).repeat(20, 1)).save(photo)
+    words = ["explain", run, photo, tmp_path / "absent.png", "--out", tmp_path / "maps"]
+    done = call(*words, code=1)
+    assert "a photo.png: refused: the picture has colours" in done.stderr and "no such file" in done.stderr
+    assert not list(tmp_path.glob("maps/*.png"))
+    call(*words, "--no-gate", code=1)
+    assert len(list(tmp_path.glob("maps/*.png"))) == 1
+
+
 def test_evaluate_leaves_out_whom_the_model_knows(run, films):
     done = call("evaluate", run, "--source", films)
     split = pd.read_csv(run / "films.csv")["split"].value_counts()
@@ -158,7 +172,7 @@ def test_ctrl_c_keeps_what_was_trained_and_resume_ends_the_same(films, tmp_path)
 
 def test_a_finished_run_is_not_overwritten(run, films):
     done = call("train", "--source", films, "--out", run, "--epochs", 1, code=1)
-    assert "holds a run already" in done.stderr
+    assert "holds a run already" in done.stderr and "--resume" in done.stderr
 
 
 WRONG = {
@@ -166,6 +180,8 @@ WRONG = {
     "unknown task": (("train", "--task", "everything", "--out", "{tmp}/r"), 1, "covid-vs-rest"),
     "unknown model": (("train", "--model", "oracle", "--out", "{tmp}/r", "--source", "{films}"), 1, "residual"),
     "films not there": (("train", "--source", "cohen", "--root", "{tmp}", "--out", "{tmp}/r"), 1, "download"),
+    "no labels": (("train", "--source", "{films}/covid", "--out", "{tmp}/r"), 1, "one folder a class"),
+    "labels of one's own": (("prepare", "{films}", "--out", "{tmp}/r", "--classes", "flu"), 1, "--classes"),
     "no run": (("predict", "{tmp}/none", "x.png"), 1, "no model at"),
     "no option": (("train",), 2, "--out"),
     "size too small": (("train", "--out", "{tmp}/r", "--size", "3"), 2, "--size"),

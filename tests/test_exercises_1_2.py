@@ -440,3 +440,14 @@ def test_names_and_titles() -> None:
     for module in (chapter1, chapter2):
         assert 6 <= len(module.EXERCISES) <= 8
         assert len({exercise.title for exercise in module.EXERCISES}) == len(module.EXERCISES)
+
+
+def test_a_mistake_is_told_with_the_line_it_is_in(capsys: pytest.CaptureFixture) -> None:
+    "In the learner's function, not in the judge's or a library's"
+    def negative(film):
+        turned = 255 - film
+        return np.concatenate([turned, None])
+
+    assert not check("1.2", negative)
+    told = capsys.readouterr().out
+    assert "your answer raised" in told and "(in your line: return np.concatenate([turned, None]))" in told

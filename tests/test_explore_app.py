@@ -155,6 +155,7 @@ def test_an_upload_is_shown_and_forgotten(films) -> None:
     before = made.words.value
     made.upload.value = ({**entry, "content": b"hello"},)
     assert "no PNG" in made.told.value and made.words.value == before
+    assert "still the film before" in made.told.value  # else its answer looks like the new file's
     assert not any(isinstance(value, bytes) for value in vars(made).values())
 
 

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -38,6 +40,19 @@ def test_first_chapter_runs_in_the_browser(lab, browser) -> None:
     assert not errors, "\n".join(errors[0]["traceback"])
     assert all(c["execution_count"] for c in cells if "".join(c["source"]).strip()), "not every cell was run"
     assert figures > 0, "no figure in the page"
+
+
+def test_the_printed_address_opens_the_first_chapter(tmp_path: Path) -> None:
+    "In a container, over ssh: the address to copy leads to the chapter, not to an empty JupyterLab"
+    command = [sys.executable, "tools/lab.py", "--no-browser", "--port", str(browsing.free_port())]
+    lab = subprocess.Popen(command, cwd=ROOT, env=browsing.environment(tmp_path), stderr=subprocess.PIPE, text=True,
+                           start_new_session=True)
+    try:
+        printed = next(line for line in lab.stderr if "?token=" in line)
+    finally:
+        os.killpg(lab.pid, signal.SIGKILL)
+        lab.communicate()
+    assert f"/lab/tree/nbs/{CHAPTER}?token=" in printed
 
 
 def test_a_taken_port_is_told_in_one_line() -> None:

@@ -119,6 +119,8 @@ def main():
         # Before the rest, so that the build asked for is the one that stays.
         index = ["--index-url", options.torch_index] if options.torch_index else []
         pip(python, "torch>=2.4", "torchvision>=0.19", *index)
+    print("Now JupyterLab and the other packages: one to three minutes without a word.")
+    sys.stdout.flush()
     pip(python, "--quiet", "-e", ".[dev]")
     pip(python, "--quiet", "--no-deps", *test_peers())
     kernel = [python, "-m", "ipykernel", "install", "--sys-prefix", "--name", "python3"]

@@ -33,8 +33,10 @@ def main() -> int:
     if not port_is_free(options.ip, options.port):
         advice = f"close it, or take another port: make lab PORT={options.port + 1}"
         sys.exit(f"port {options.port} is taken (another JupyterLab?): {advice}")
-    command = [sys.executable, "-m", "jupyterlab", str(FIRST_CHAPTER), f"--port={options.port}"]
-    command += ["--ServerApp.port_retries=0", f"--ip={options.ip}", f"--ServerApp.root_dir={ROOT}"]
+    command = [sys.executable, "-m", "jupyterlab", f"--port={options.port}", "--ServerApp.port_retries=0"]
+    command += [f"--ip={options.ip}", f"--ServerApp.root_dir={ROOT}"]
+    # as the default address and not as an argument: then the address that is printed leads to the chapter as well
+    command.append(f"--LabApp.default_url=/lab/tree/{FIRST_CHAPTER.relative_to(ROOT).as_posix()}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # root, as in most containers; Jupyter refuses otherwise
         command.append("--allow-root")
     if options.no_browser:

@@ -1,4 +1,4 @@
-"""Put the set-up cell into every chapter, pinned to the version in settings.ini (part of `make export`).
+"""Put the set-up cell, pinned to this version, into every notebook that needs covid_xray (part of `make export`).
 
     python tools/set_up.py [--check]    # --check changes nothing and ends with 1 where a chapter has another cell
 
@@ -18,6 +18,7 @@ import run_chapters
 
 ROOT = Path(__file__).resolve().parent.parent
 IS_SET_UP = re.compile(r'#\| include: false\n.*%pip install -q "covid_xray\[course\][^"]*"\s*', re.DOTALL)
+NEEDS_IT = re.compile(r"^\s*(from|import) covid_xray\b", re.MULTILINE)
 
 
 def text() -> str:
@@ -32,10 +33,14 @@ def text() -> str:
 
 
 def renewed(notebook: dict) -> dict:
-    "The notebook with its set-up cell as it must be; one without such a cell stays as it is"
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and IS_SET_UP.fullmatch("".join(cell["source"])):
-            cell["source"] = text().splitlines(True)
+    "The notebook with its set-up cell as it must be: before all other code where it has none and needs covid_xray"
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    there = [cell for cell in code if IS_SET_UP.fullmatch("".join(cell["source"]))]
+    if not there and any(NEEDS_IT.search("".join(cell["source"])) for cell in code):
+        there = [{"cell_type": "code", "execution_count": None, "id": "set-up", "metadata": {}, "outputs": []}]
+        notebook["cells"].insert(notebook["cells"].index(code[0]), there[0])
+    for cell in there:
+        cell["source"] = text().splitlines(True)
     return notebook
 
 

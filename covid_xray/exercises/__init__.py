@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -53,11 +54,18 @@ def check(
     except NotImplementedError:
         started, hint = False, "not started yet"
     except Exception as error:
-        hint = f"your answer raised {type(error).__name__}: {error}"
+        hint = f"your answer raised {type(error).__name__}: {error}{_where(error, answer)}"
     if started:
         _remember(name, hint is None)
     print(f"{name} {known[name].title}: " + ("right." if hint is None else hint))
     return hint is None
+
+
+def _where(error: Exception, answer: Any) -> str:
+    "The learner's own line in which it went wrong, where there is one"
+    file = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    own = [line for line in traceback.extract_tb(error.__traceback__) if line.filename == file]
+    return f" (in your line: {own[-1].line})" if own and own[-1].line else ""
 
 
 def progress() -> pd.DataFrame:  # one row a chapter: how many exercises are right, of how many

@@ -260,7 +260,7 @@ class _App:
         try:
             self.result = look(self.predictor, content)
         except Problem as problem:
-            self.say(str(problem))
+            self.say(f"{str(problem).rstrip('.')}. {'' if self.result is None else 'Below is still the film before.'}")
             return
         except Exception as error:
             self.say(f"The fault is on this side, not in your film ({type(error).__name__}).")
