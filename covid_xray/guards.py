@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 # %% auto #0
-__all__ = ['MAX_BYTES', 'MAX_SCANS', 'DEFLATED', 'read_file', 'check_cost', 'side', 'why_not_opened', 'read_csv', 'check_request']
+__all__ = ['MAX_BYTES', 'MAX_SCANS', 'DEFLATED', 'read_file', 'check_cost', 'side', 'why_not_opened', 'read_csv',
+           'are_class_names', 'check_request']
 
 # %% ../nbs/00_guards.ipynb #0a11ce08
 MAX_BYTES = 400_000_000  # of a file: more is no single radiograph
@@ -130,6 +131,14 @@ def read_csv(
     return table.loc[:, table.columns != ""].where(lambda cell: ~cell.isin(_BLANK)).dropna(how="all")
 
 # %% ../nbs/00_guards.ipynb #0a11ce22
+def are_class_names(
+    names: Sequence[Any],  # as somebody gave them, or a file that somebody sent
+) -> bool:  # True where they can
+    "Whether these can name classes: different words, none empty, none with a slash, since file names are made of them"
+    return len(set(map(str, names))) == len(names) and all(
+        isinstance(name, str) and name and not {"/", "\\", "\0"} & set(name) for name in names)
+
+
 def check_request(
     table: pd.DataFrame,  # a record table
     size_px: int,  # side of the square films, pixels
@@ -141,6 +150,5 @@ def check_request(
         raise ValueError(f"the table has no column {' and '.join(absent)}: give a record table, as load_table makes it")
     if not 1 <= size_px <= 4096:
         raise ValueError(f"size_px={size_px}: 1 to 4096 pixels a side can be asked for")
-    odd = [name for name in classes if not isinstance(name, str) or not name or {"/", "\\", "\0"} & set(name)]
-    if odd or len(set(classes)) < len(classes):
+    if not are_class_names(classes):
         raise ValueError(f"classes={tuple(classes)}: different words are needed, without slashes")

@@ -26,6 +26,7 @@ from .cache import whole_file
 from .cnn import create_model
 from .data import Radiographs
 from .faults import memory_in_words
+from .guards import are_class_names
 
 # %% auto #0
 __all__ = ['save_table', 'Predictions', 'to_device', 'predict', 'told_if_alone', 'save_model', 'read_weights', 'load_model',
@@ -201,8 +202,7 @@ def _are_facts(facts: Any) -> bool:
 _RULES: dict[str, Callable[[Any, Mapping], bool]] = {  # setting -> whether a value of it can be used
     "model": lambda value, _: isinstance(value, str),
     "in_channels": lambda value, _: type(value) is int and 1 <= value <= 64,
-    "classes": lambda value, _: isinstance(value, list) and 1 <= len(value) <= 1000 and len(set(map(str, value))) ==
-    len(value) and all(isinstance(name, str) and name and not {"/", "\\", "\0"} & set(name) for name in value),
+    "classes": lambda value, _: isinstance(value, list) and 1 <= len(value) <= 1000 and are_class_names(value),
     "size_px": lambda value, _: type(value) is int and 1 <= value <= 4096,
     "fit": lambda value, _: value in ("squash", "pad", "crop"),
     "temperature": lambda value, _: _is_number(value, 1e-3, 1e3),

@@ -229,7 +229,7 @@ def _facts(header: Any) -> dict:
     view, sex = _word("view", header.get("ViewPosition", "") or ""), _word("sex", header.get("PatientSex", "") or "")
     return dict(patient=str(header.get("PatientID", "") or "") or None, view=view if view in VIEWS else None,
                 sex=sex if sex in ("M", "F") else None, age=_years(header.get("PatientAge")),
-                site=str(header.get("InstitutionName", "") or "") or None, 
+                site=str(header.get("InstitutionName", "") or "") or None,
                 width=side(header.get("Columns")), height=side(header.get("Rows")),
                 modality=str(header.get("Modality", "") or ""))
 

@@ -26,7 +26,9 @@ from .arithmetic import Arithmetic, agree_on_arithmetic, make_accelerator
 from .cache import check_writable, whole_file
 from .data import Radiographs
 from .faults import check_films, check_number, memory_in_words, warn_if_wild
-from .models import Predictions, load_model, predict, save_model, to_device, told_if_alone
+from covid_xray.models import (
+    Predictions, load_model, predict, read_sealed, save_model, seal, to_device, told_if_alone,
+)
 
 # %% auto #0
 __all__ = ['Metric', 'one_cycle', 'History', 'plot_history', 'fit', 'Predictions', 'load_model', 'predict', 'save_model']
@@ -94,9 +96,6 @@ def plot_history(
     ax.set(xlabel="epoch", ylabel="cross-entropy (nats)")
     ax.legend()
     return ax
-
-# %% ../nbs/04_training.ipynb #1f60b8d3
-from .models import read_sealed, seal
 
 # %% ../nbs/04_training.ipynb #78e4de9f
 def _save_checkpoint(
@@ -181,7 +180,6 @@ def _find_arithmetic(model: nn.Module, train: Radiographs, settings: Mapping[str
     batches = _epoch_order(len(train), settings["batch_size"], settings["seed"], 0)
     steps = settings["epochs"] * len(batches)
     return agree_on_arithmetic(settings["precision"], model, lambda: train.batch(batches[0]), steps)
-
 
 # %% ../nbs/04_training.ipynb #793dd548
 @dataclass

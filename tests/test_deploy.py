@@ -23,6 +23,7 @@ from covid_xray.bundle import bundle_settings, one_a_person, operating_point, pr
 from covid_xray.data import read_radiograph, resize
 from covid_xray.deploy import Predictor, Result, decide
 from covid_xray.models import Predictions, load_model, predict, save_model
+from monsters import Trap
 
 NOTICE = "Research and teaching only"
 
@@ -249,16 +250,6 @@ def test_real_films_are_let_in(real_data):
 
 
 # ---- files that lie ----
-
-
-class Trap:
-    "Leaves a trace when unpickled"
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self):
-        return Path.touch, (Path(self.path),)
 
 
 def test_nothing_is_unpickled(tmp_path):

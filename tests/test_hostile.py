@@ -14,6 +14,7 @@ from covid_xray.cards import unpack_bundle
 from covid_xray.data import read_radiograph
 from covid_xray.models import load_model, read_sealed, read_weights
 from covid_xray.sources import load_table
+from monsters import Trap
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = sorted((ROOT / "covid_xray").rglob("*.py"))
@@ -61,16 +62,6 @@ def test_the_one_restricted_torch_load_is_of_a_file_with_a_known_checksum() -> N
     assert [stem for stem, _ in found] == ["transfer"]
     text = (ROOT / "covid_xray" / "transfer.py").read_text(encoding="utf-8")
     assert text.index("!= PIP_SHA256") < text.index("torch.load(")
-
-
-class Trap:
-    "Leaves a trace when unpickled"
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self):
-        return Path.touch, (Path(self.path),)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])

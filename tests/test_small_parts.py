@@ -212,3 +212,12 @@ def test_named_values_keep_order_and_what_is_undefined() -> None:
     np.testing.assert_allclose(found["auroc", "macro"], [0.75, np.nan])  # of all or none
     assert [name for name in found][:2] == [("accuracy", "overall"), ("balanced_accuracy", "overall")]
     assert len(found) == 6 + 6 * 3
+
+
+@pytest.mark.parametrize("names, right", [
+    (("covid", "normal"), True), (["lung opacity", "effusion", "normal"], True), (("covid", "covid"), False),
+    (("covid", ""), False), (("covid", "a/b"), False), (("covid", "a\\b"), False), (("1", 1), False), ((1, 2), False)])
+def test_what_can_name_classes(names, right):
+    from covid_xray.guards import are_class_names
+
+    assert are_class_names(names) is right

@@ -16,22 +16,10 @@ from covid_xray.cnn import create_model
 from covid_xray.data import Radiographs
 from covid_xray.learning_rate import find_learning_rate, suggested_rate
 from covid_xray.models import load_model, predict, save_model
-from covid_xray.records import record_table
 from covid_xray.training import fit, one_cycle
+from processes import CLASSES, squares
 
-CLASSES = ("covid", "normal", "pneumonia")
 SETTINGS = dict(model="plain", in_channels=1, classes=list(CLASSES), size_px=32, fit="squash")
-
-
-def squares(n: int, seed: int = 0) -> Radiographs:
-    "Films that a network can learn in seconds: a bright square left, nowhere, or right"
-    rng = np.random.default_rng(seed)
-    targets = np.arange(n) % 3
-    images = rng.integers(0, 60, (n, 32, 32), dtype=np.uint8)
-    images[targets == 0, 8:24, 2:12] += 120
-    images[targets == 2, 8:24, 20:30] += 120
-    table = record_table({"path": [f"{seed}-{i}.png" for i in range(n)], "label": np.array(CLASSES)[targets]})
-    return Radiographs.from_arrays(images, table)
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -7,7 +7,6 @@ import re
 import warnings
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 import rerun
