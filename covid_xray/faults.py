@@ -33,7 +33,8 @@ def _check_part(part: str, films: Radiographs) -> None:
         raise ValueError(f"all films of the {part} part are {present[0]}: there is nothing to tell apart. Look at the "
                          f"labels, or split again; expected {', '.join(films.classes)}")
     if absent:
-        raise ValueError(f"the {part} part has no film of class {', '.join(absent)}: split again, or leave it out")
+        raise ValueError(f"the {part} part has no film of class {', '.join(absent)}: split again, or name only the "
+                         "classes that there are (classes=, --classes)")
     flat = _flat_rows(films)
     if len(flat) == len(films):
         raise ValueError(f"all {part} films are of one grey value: nothing was drawn into them, or decoding went wrong")

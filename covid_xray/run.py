@@ -131,19 +131,15 @@ def explanation_sheet(
 
 # %% ../nbs/06b_run.ipynb #918eb133
 def _table_for_run(
-    source: str | None,
-    root: str | Path | None,
-    classes: Sequence[str] | None,
-    task: str,
+    source: str | None, root: str | Path | None, classes: Sequence[str] | None, task: str,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:  # record table and class names
     "The films of a source with the labels of a task, or with labels of one's own"
     if classes is not None:
         table = load_table(source, root, classes=classes)
         return table, table.attrs["classes"]
-    table = load_table(source, root)
-    source_name = table.attrs.get("source")
-    table, names = select_task(table, task)
-    table.attrs["source"] = source_name
+    whole = load_table(source, root)
+    table, names = select_task(whole, task)
+    table.attrs["source"] = whole.attrs.get("source")
     return table, names
 
 # %% ../nbs/06b_run.ipynb #d1fbbcd0
@@ -220,9 +216,10 @@ def train_run(
     films = Radiographs(table, size_px, cache_folder() / "decoded", classes=names, progress=progress)
     torch.manual_seed(seed)
     network = create_model(model, n_classes=len(names))
-    settings = dict(model=model, in_channels=1, classes=list(names), size_px=size_px, fit="squash", task=task,
-                    source=table.attrs.get("source"), seed=seed, epochs=epochs, batch_size=batch_size,
-                    learning_rate=learning_rate, parameters=count_parameters(network), **_versions())
+    settings = dict(model=model, in_channels=1, classes=list(names), size_px=size_px, fit="squash", seed=seed,
+                    task="own" if classes else task, source=table.attrs.get("source"), epochs=epochs,
+                    batch_size=batch_size, learning_rate=learning_rate, parameters=count_parameters(network),
+                    **_versions())
     save_table(films.table, out / "films.csv")
     save_table(films.skipped, out / "set_aside.csv")
     history = fit(network, films.part("train"), films.part("valid"), epochs=epochs, batch_size=batch_size,
@@ -250,8 +247,12 @@ def evaluate_run(
     """
     run = Path(run)
     model, settings = load_model(run)
-    own = None if settings["task"] in (None, "own") else settings["task"]
-    table, names = _table_for_run(source, root, None if own else settings["classes"], own or "")
+    if not source and settings["source"] != "phantom" and not os.environ.get("COVID_XRAY_SOURCE"):
+        raise ValueError("this run has not learnt from simulated films: name the films to test on (source=, --source)")
+    own = settings["classes"] if settings["task"] == "own" else None
+    table, names = _table_for_run(source, root, own, settings["task"])
+    if list(names) != settings["classes"]:  # else one class's probability would stand under another's name
+        raise ValueError(f"the run knows the classes {settings['classes']}, not {list(names)} of its task")
     seen = pd.read_csv(run / "films.csv", dtype="string", encoding_errors="surrogateescape")
     seen = seen[seen["split"].isin(["train", "valid"])]
     known = sum(table[c].isin(seen[c].dropna()) for c in ("person", "dup_group", "sha256")) > 0
@@ -260,11 +261,10 @@ def evaluate_run(
     films = Radiographs(table[~known].reset_index(drop=True), settings["size_px"], cache_folder() / "decoded",
                         classes=names, fit=settings["fit"], prepare=preparation(settings.get("prepare", ())),
                         progress=progress)
-    said = predict(model, films)
     name = Path(str(table.attrs.get("source"))).name
     notes = [f"{int(known.sum())} films were left out: the model has learnt from their person or a copy.",
              f"{len(films.skipped)} films could not be read."]
-    return write_report(run, said, part=f"on_{name}", notes=notes), int(known.sum())
+    return write_report(run, predict(model, films), part=f"on_{name}", notes=notes), int(known.sum())
 
 # %% ../nbs/06b_run.ipynb #c579e0cf
 def read_films(

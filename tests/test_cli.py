@@ -91,6 +91,25 @@ def test_predict_prints_probabilities_and_the_disclaimer(run, films):
         assert sum(film["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
+def test_labels_of_one_s_own_keep_their_names(films, tmp_path):
+    "A table with words that no task knows: trained, and evaluated on other films under those words"
+    words = {"covid": "COVID-19", "normal": "no finding", "pneumonia": "effusion"}
+    paths = sorted(path for path in films.rglob("film *.png"))
+    for name, part in (("first", paths[::2]), ("second", paths[1::2])):
+        table = pd.DataFrame({"path": list(map(str, part)), "label": [words[path.parent.name] for path in part]})
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    chosen = ("--source", tmp_path / "first.csv", "--size", 48, "--epochs", 1, "--model", "plain")
+    told = call("train", *chosen, "--out", tmp_path / "not", code=1).stderr
+    assert "no film of class pneumonia" in told and "--classes" in told
+    run = tmp_path / "run"
+    call("train", *chosen, "--out", run, "--classes", "covid,normal,effusion")
+    assert "--source" in call("evaluate", run, code=1).stderr  # never on simulated films without a word
+    call("evaluate", run, "--source", tmp_path / "second.csv")
+    said = pd.read_csv(run / "predictions_on_second.csv.csv")
+    assert set(said["label"]) == {"covid", "normal", "effusion"} and len(said) == len(paths[1::2])
+    assert "effusion" in pd.read_csv(run / "metrics_on_second.csv.csv").to_string()
+
+
 def test_predict_opens_folders(run, films, tmp_path):
     "Every film below, in order, the broken one set aside; other files are counted, and a folder without films is told"
     (films / "normal" / "notes.txt").write_text("no film")
