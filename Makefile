@@ -34,7 +34,7 @@ help:
 	@echo "make course       run every chapter headless; minutes and peak memory as a table, kept and put into the cards"
 	@echo "make docs         build the docs site into _docs/ (Quarto where installed, else without it)"
 	@echo "make bench        speed of what is slow, a table (about two minutes); BENCH_ARGS=\"--json FILE\" keeps it"
-	@echo "make bench-peers  the same beside fastai, Lightning, torchvision and kornia, as ratios (their own environment, 25 minutes)"
+	@echo "make bench-peers  the same beside fastai, Lightning, torchvision and kornia, as ratios (their own environment, 45 minutes)"
 	@echo "make models       train the small models that ship with the course; finished ones are left alone"
 	@echo "make results      train and test on real films (COVID_XRAY_DATA); finished folds are kept; ONLY=, MODELS="
 	@echo "make outside      what helps at a hospital never seen: archives left out (COVID_XRAY_DATA; two minutes)"

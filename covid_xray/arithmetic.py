@@ -9,6 +9,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,6 +65,21 @@ class Arithmetic:
         "The network itself, or its compiled twin, which shares its weights"
         return torch.compile(model) if self.compiled else model
 
+    def for_looking(
+        self,
+        model: nn.Module,  # in evaluation mode; left as it is
+    ) -> Callable[[Tensor], Tensor]:  # gives logits
+        "What `predict` calls: a copy where the layout is another one"
+        return self.forward_of(self.laid_out(copy.deepcopy(model)) if self.channels_last else model)
+
+    def autocast(
+        self,
+        device: str,  # "cpu", "cuda" or "mps"
+    ) -> AbstractContextManager:  # in fp32 it changes nothing
+        "Within it, layers that bear it multiply in half precision"
+        half = HALVES[self.precision]
+        return nullcontext() if half is None else torch.autocast(device, half)
+
 # %% ../nbs/03c_arithmetic.ipynb #f78b2a31
 def make_accelerator(
     precision: str,  # "fp32", "bf16" or "fp16"
@@ -87,10 +103,9 @@ def make_step(
     twin = arithmetic.laid_out(copy.deepcopy(model).to(images.device).train())
     optimiser = torch.optim.AdamW(twin.parameters(), 1e-3, fused=arithmetic.fused)
     forward, device = arithmetic.forward_of(twin), images.device.type
-    half = HALVES[arithmetic.precision]
 
     def step() -> Tensor:
-        with torch.autocast(device, half, enabled=half is not None):
+        with arithmetic.autocast(device):
             loss = F.cross_entropy(forward(images), targets)
         loss.backward()
         optimiser.step()

@@ -252,8 +252,9 @@ def course(
     from covid_xray.course import copy_course
 
     result = copy_course(folder, edition)
-    what = "assignments" if edition == "nbgrader" else "chapters"
-    typer.echo(f"{len(result['copied'])} {what} copied to {folder}, {len(result['unchanged'])} were there already")
+    what = "assignments" if edition == "nbgrader" else "notebooks"
+    copied, present = (sum(name.endswith(".ipynb") for name in result[key]) for key in ("copied", "unchanged"))
+    typer.echo(f"{copied} {what} copied to {folder}, {present} were there already")
     for name in result["kept"]:
         typer.echo(f"kept your changed {name}")
     typer.echo(f"Hand them out with: nbgrader generate_assignment chapter1 --course-dir={folder.resolve()}"

@@ -90,7 +90,7 @@ def _read_item(item: Any) -> Taken:
         return _take_bytes(read_file(item))
     if hasattr(item, "PhotometricInterpretation") or type(item).__name__ in ("Dataset", "FileDataset"):
         return _take_dataset(item)
-    raise TypeError(f"a {type(item).__name__}; a path, bytes, a Pillow image, an array or a DICOM data set is needed")
+    raise TypeError(f"{type(item).__name__} is no film: give a path, bytes, Pillow image, array or DICOM data set")
 
 # %% ../nbs/09_deployment.ipynb #a2799531
 def take(

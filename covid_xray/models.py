@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -101,14 +101,18 @@ def predict(
     films: Radiographs,  # the films to look at
     batch_size: int = 64,  # films at once
     together: bool = False,  # share the films among all processes that torchrun started; all of them must call this
+    arithmetic: Any = None,  # an `Arithmetic` of the next part: another layout or precision; None is plain fp32
 ) -> Predictions:  # in the order of the films, each exactly once, the same in every process
-    "Class probabilities of each film; the model's mode is left as it was"
+    "Class probabilities of each film; the model is left as it was"
     device, was_training = next(model.parameters()).device, model.training
     mine = _own_rows(model, len(films)) if together else np.arange(len(films))
     model.eval()
     try:
-        with torch.inference_mode(), memory_in_words(batch_size, films.size_px):
-            logits = [model(to_device(films.batch(rows), device)[0]).float().cpu()
+        forward, within = model, nullcontext()
+        if arithmetic is not None:
+            forward, within = arithmetic.for_looking(model), arithmetic.autocast(device.type)
+        with torch.inference_mode(), within, memory_in_words(batch_size, films.size_px):
+            logits = [forward(to_device(films.batch(rows), device)[0]).float().cpu()
                       for rows in np.array_split(mine, max(1, -(-len(mine) // batch_size)))]
     finally:
         model.train(was_training)

@@ -12,6 +12,7 @@ from torch import nn
 from covid_xray import arithmetic
 from covid_xray.arithmetic import Arithmetic, choose_arithmetic, make_step, time_steps, ways_to_compute
 from covid_xray.cnn import create_model
+from covid_xray.models import predict
 from covid_xray.training import fit
 from test_training import network, squares
 
@@ -162,3 +163,20 @@ def test_a_race_leaves_chance_alone() -> None:
 def test_every_way_runs_on_a_gpu(way: Arithmetic) -> None:
     images, targets = (part.cuda() for part in batch())
     assert torch.isfinite(make_step(create_model("residual"), way, images, targets)())
+
+
+@pytest.mark.parametrize(("precision", "apart"), [("fp32 + channels-last", 1e-5), ("bf16", 0.05),
+                                                  ("bf16 + channels-last", 0.05)])
+def test_looking_in_another_precision_says_the_same_and_changes_nothing(precision: str, apart: float) -> None:
+    films, model = squares(50), network().train()
+    fit(model, films, films, epochs=1, batch_size=16, progress=False)
+    weights = {name: (value.clone(), value.stride()) for name, value in model.state_dict().items()}
+    said = predict(model.train(), films, batch_size=7, arithmetic=Arithmetic.named(precision))
+    with torch.no_grad():
+        expected = copy.deepcopy(model).eval()(films.batch(np.arange(50))[0]).softmax(1).numpy()
+    assert np.abs(said.probabilities - expected).max() < apart and said.probabilities.dtype == np.float32
+    if precision.startswith("bf16"):
+        assert not np.array_equal(said.probabilities, expected), "it was computed in full precision"
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name][0]) and value.stride() == weights[name][1], name

@@ -252,7 +252,7 @@ def test_course_copies_chapters_and_keeps_changed_ones(tmp_path):
     chapter.write_text(json.dumps(notebook), encoding="utf-8")
     (tmp_path / "mine" / "02_augmentation.ipynb").unlink()
     done = call("course", tmp_path / "mine")
-    assert "1 chapters copied" in done.stdout and "kept your changed 01_data.ipynb" in done.stdout
+    assert "1 notebooks copied" in done.stdout and "kept your changed 01_data.ipynb" in done.stdout
     assert "My notes" in chapter.read_text(encoding="utf-8")
 
 

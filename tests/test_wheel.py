@@ -167,7 +167,7 @@ def test_course_is_copied_out_of_the_wheel(elsewhere) -> None:
     before = changed.read_bytes()
     told = elsewhere("covid-xray", "course", "mine")
     assert changed.read_bytes() == before
-    assert "0 chapters copied" in told and "kept your changed 01_data.ipynb" in told
+    assert "0 notebooks copied" in told and "kept your changed 01_data.ipynb" in told
 
 
 def test_the_instructors_edition_is_in_the_wheel(elsewhere) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from bench_training import augment_batch, films_in_memory, read_grey, write_folders
 from bench_turns import take_turns
+from covid_xray.arithmetic import Arithmetic
 from covid_xray.augment import Augment
 from covid_xray.cnn import create_model
 from covid_xray.data import Radiographs
@@ -71,7 +72,7 @@ def tensors_in_memory(count: int, size_px: int) -> torch.Tensor:
 
 
 def inference(model: str, films: int, rounds: int, size_px: int = 224, batch: int = 64) -> dict:
-    "Probabilities of cached films: ours, the network alone, film by film, and fastai's `get_preds`"
+    "Probabilities of cached films: ours in two precisions, the network alone, film by film, and fastai's `get_preds`"
     from fastai.callback.progress import ProgressCallback  # noqa: F401 (gives learners their `no_bar`)
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
@@ -90,6 +91,8 @@ def inference(model: str, films: int, rounds: int, size_px: int = 224, batch: in
         with learner.no_bar(), learner.no_logging():
             learner.get_preds(dl=loader)
 
+    fast = Arithmetic.named("bf16 + channels-last")
     ways = {"covid_xray": lambda: predict(network, cached, batch), "bare forward": lambda: bare(batch),
+            f"covid_xray, {fast}": lambda: predict(network, cached, batch, arithmetic=fast),
             "film by film": lambda: bare(1), "fastai get_preds": fastai}
     return {"films": films, "size_px": size_px, "seconds": take_turns(ways, rounds)}
