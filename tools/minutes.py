@@ -40,7 +40,8 @@ def keep(runs: dict[Path, Run]) -> None:
     with open(KEPT, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({"notebook": name} | row for name, row in sorted(rows.items()) if (NOTEBOOKS / name).is_file())
+        writer.writerows({"notebook": name} | {column: f"{value:g}" for column, value in row.items()}
+                         for name, row in sorted(rows.items()) if (NOTEBOOKS / name).is_file())
 
 
 def measured(run: Run) -> dict[str, float]:
