@@ -103,7 +103,9 @@ def predict(
     together: bool = False,  # share the films among all processes that torchrun started; all of them must call this
     arithmetic: Any = None,  # an `Arithmetic` of the next part: another layout or precision; None is plain fp32
 ) -> Predictions:  # in the order of the films, each exactly once, the same in every process
-    "Class probabilities of each film; the model is left as it was"
+    "Class probabilities of each film; the model is left as it was. Raises TypeError for a bare name of an arithmetic"
+    if isinstance(arithmetic, str):
+        raise TypeError(f"{arithmetic!r} is a name: give covid_xray.arithmetic.Arithmetic.named({arithmetic!r})")
     device, was_training = next(model.parameters()).device, model.training
     mine = _own_rows(model, len(films)) if together else np.arange(len(films))
     model.eval()

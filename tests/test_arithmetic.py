@@ -180,3 +180,8 @@ def test_looking_in_another_precision_says_the_same_and_changes_nothing(precisio
     assert model.training
     for name, value in model.state_dict().items():
         assert torch.equal(value, weights[name][0]) and value.stride() == weights[name][1], name
+
+
+def test_a_bare_name_is_told_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"give covid_xray.arithmetic.Arithmetic.named\('bf16'\)"):
+        predict(network(), squares(8), arithmetic="bf16")
