@@ -214,7 +214,9 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         self.network = network
-        first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+        first = next((m for m in network.modules() if isinstance(m, nn.Conv2d)), None)
+        if first is None:
+            raise ValueError(f"{type(network).__name__} has no convolution that could be remade for films")
         first.in_channels = in_channels + 1
         first.weight = nn.Parameter(first.weight.new_empty(len(first.weight), in_channels + 1, *first.kernel_size))
         first.reset_parameters()
@@ -265,6 +267,8 @@ def _of_timm(name: str, n_classes: int) -> nn.Module:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f'timm:{name} needs timm: pip install "covid_xray[pretrained]"') from error
     name, _, last = name.partition("@")
+    if not timm.is_model(name):  # names such as hf-hub:... or local-dir:... would be looked for elsewhere
+        raise ValueError(f"timm has no {name}: timm.list_models() names its networks")
     try:
         if last:
             return FirstStages(timm.create_model(name, features_only=True, out_indices=(int(last),),
@@ -277,12 +281,11 @@ def _of_timm(name: str, n_classes: int) -> nn.Module:
 
 def _of_torchvision(name: str, n_classes: int) -> nn.Module:
     "An architecture of torchvision, untrained"
-    from torchvision.models import get_model
+    from torchvision import models
 
-    try:
-        return get_model(name, weights=None, num_classes=n_classes)
-    except ValueError as error:
-        raise ValueError(f"torchvision has no {name}: torchvision.models.list_models() names its networks") from error
+    if name not in models.list_models(module=models):  # the others find boxes, masks or motion, and fetch weights
+        raise ValueError(f"torchvision has no {name} for classes: list_models(module=torchvision.models) names those")
+    return models.get_model(name, weights=None, num_classes=n_classes)
 
 # %% ../nbs/03_cnn.ipynb #936eb653
 MODELS: dict[str, Callable[[int, int], nn.Module]] = {

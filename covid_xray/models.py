@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -236,6 +236,19 @@ def _read_settings(path: Path) -> dict[str, Any]:
             raise ValueError(f"settings.json: {name} is {str(settings[name])[:80]!r}, which can't be used")
     return settings
 
+# %% ../nbs/03b_models.ipynb #b4c0d1e1
+def _refuse_other_weights(settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    "Raise ValueError where weights are of another network than the settings name, before it takes memory"
+    name, n_classes = settings["model"], len(settings["classes"])
+    with suppress(NotImplementedError), torch.device("meta"):  # torchvision's RegNets can't be built so: not compared
+        asked = create_model(name, settings["in_channels"], n_classes).state_dict()
+        shapes = {key: value.shape for key, value in asked.items()}
+        other = [key for key in shapes | weights if key not in weights or shapes.get(key) != weights[key].shape]
+        if other:
+            raise ValueError(f"the weights are of another network than {name} for {n_classes} classes: of its "
+                             f"{len(shapes)} tensors and the file's {len(weights)}, {len(other)} differ, the first "
+                             f"{other[0]}")
+
 # %% ../nbs/03b_models.ipynb #a1047cff
 def load_model(
     name: str | Path,  # a folder with model.safetensors and settings.json, or the name of a shipped model
@@ -257,8 +270,10 @@ def load_model(
                                 + (f", or one of the shipped {', '.join(names)}" if names else ""))
     try:
         settings = _read_settings(folder / "settings.json")
+        weights = read_weights(folder / "model.safetensors", settings.get("weights_sha256"))
+        _refuse_other_weights(settings, weights)
         model = create_model(settings["model"], settings["in_channels"], len(settings["classes"]))
-        model.load_state_dict(read_weights(folder / "model.safetensors", settings.get("weights_sha256")))
+        model.load_state_dict(weights)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} holds no usable model: {error}") from error
     return model.eval(), settings

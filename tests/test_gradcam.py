@@ -1,6 +1,7 @@
 """Grad-CAM and its family against captum, pytorch-grad-cam, torchcam, worked numbers, and models of every kind."""
 import copy
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -457,9 +458,18 @@ def test_overlay_and_sheet():
     assert [text.get_text() for text in overlay(images[0], 0 * result.maps[0]).texts] == ["empty map"]
     figure = plot_explanations(images, result, ["a", "b", "c"], targets=[0, 1, 2], masks=images[:, 0] > 0.9, columns=2)
     assert len(figure.axes) == 4 and "truth b" in figure.axes[1].get_title()
+    with pytest.raises(TypeError, match="positional"):  # what a sheet may be told goes by its name
+        plot_explanations(images, result, ["a", "b", "c"], [0, 1, 2])
     with pytest.raises(ValueError, match="both must be the same"):
         overlay(images[0], result.maps[0][:-1])
     plt.close("all")
+
+
+@pytest.mark.parametrize("method", ["smoothgrad", "integrated-gradients", "occlusion"])
+def test_methods_of_captum_say_what_to_install_where_it_is_absent(method, monkeypatch):
+    monkeypatch.setitem(sys.modules, "captum", None)
+    with pytest.raises(ImportError, match=rf"'{method}' is captum's: pip install 'covid_xray\[course\]'"):
+        explain(Small(), torch.rand(1, 1, 24, 20), method=method)
 
 
 def test_take_keeps_rows_together():

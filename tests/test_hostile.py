@@ -3,14 +3,20 @@ from __future__ import annotations
 
 import ast
 import csv
+import json
 import pickle
+import socket
+import sys
 import zipfile
 from pathlib import Path
 
 import fuzz
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from covid_xray.cards import unpack_bundle
+from covid_xray.cnn import create_model
 from covid_xray.data import read_radiograph
 from covid_xray.models import load_model, read_sealed, read_weights
 from covid_xray.sources import load_table
@@ -77,6 +83,52 @@ def test_every_loader_refuses_a_pickle(protocol: int, tmp_path: Path) -> None:
             load(tmp_path / path)
         assert len(str(caught.value)) > 20
     assert not trace.exists()
+
+
+def settings_for(folder: Path, name: str, **tensors: torch.Tensor) -> Path:
+    "A model's folder whose settings name a network and whose weights are these"
+    save_file(tensors or {"a": torch.zeros(1)}, folder / "model.safetensors")
+    settings = {"model": name, "in_channels": 1, "classes": ["covid", "normal"], "size_px": 64, "fit": "squash"}
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["timm:hf-hub:someone/model", "timm:hf_hub:someone/model", "timm:local-dir:{}",
+                                  "timm:../x", "torchvision:fasterrcnn_resnet50_fpn", "torchvision:fcn_resnet50"])
+def test_a_model_s_name_asks_no_server_and_no_other_folder(
+        name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address))
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: asked.append(address))
+    (tmp_path / "config.json").write_text('{"architecture": "resnet18", "num_classes": 2}', encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no usable model: (timm|torchvision) has no "):
+        load_model(settings_for(tmp_path, name.format(tmp_path)))
+    assert asked == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource is POSIX only")
+@pytest.mark.parametrize("name", ["timm:vit_giant_patch14_224", "darkcovidnet"])
+def test_a_network_larger_than_its_weights_is_refused_before_it_takes_memory(name: str, tmp_path: Path) -> None:
+    import resource
+
+    create_model("timm:resnet18")  # what timm itself takes is no part of it
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="the weights are of another network than"):
+        load_model(settings_for(tmp_path, name))
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 0.3e9
+
+
+def test_weights_of_another_network_are_told_by_name_and_number(tmp_path: Path) -> None:
+    tensors = {name: value.contiguous() for name, value in create_model("plain", 1, 2).state_dict().items()}
+    assert load_model(settings_for(tmp_path, "plain", **tensors))[1]["model"] == "plain"
+    with pytest.raises(ValueError, match=f"another network than residual for 2 classes: of its .* file's "
+                                         f"{len(tensors)}, [0-9]+ differ, the first "):
+        load_model(settings_for(tmp_path, "residual", **tensors))
+    for changed in ({**tensors, "more": torch.ones(2)}, dict(list(tensors.items())[1:]),
+                    {**tensors, "features.0.weight": torch.ones(2)}):
+        with pytest.raises(ValueError, match=r"the weights are of another network than plain .*, [12] differ"):
+            load_model(settings_for(tmp_path, "plain", **changed))
 
 
 def test_a_damaged_or_locked_archive_is_told(tmp_path: Path) -> None:

@@ -114,6 +114,10 @@ def test_a_leak_counts_who_is_parted_and_looks_at_films_with_a_side_only():
     with pytest.raises(ValueError, match="person '.*b' stands in 0 and 3; 1 such in all"):
         check_disjoint(table.iloc[:2].assign(fold=pd.array([0, 3], dtype="Int64")), by="fold")
     check_disjoint(table.assign(fold=pd.array([0, 0, 1, 1, 2, 2, 2], dtype="Int64")), by="fold")
+    whole_first = tiny(patient=["a", "b", "b", "c"]).assign(
+        split=pd.array(["valid", "train", "test", "valid"], dtype="string"))
+    with pytest.raises(ValueError, match="person '.*b' stands in test and train; 1 such in all"):
+        check_disjoint(whole_first)  # a, before it, is whole and in a third part
     copies = tiny(patient=["a", "b"], dup_group=["d", "d"]).assign(split=pd.array(["train", "test"], dtype="string"))
     with pytest.raises(ValueError, match="dup_group 'd' stands in test and train; 1 such"):
         check_disjoint(copies)
@@ -125,11 +129,20 @@ def test_a_class_of_too_few_patients_is_told_with_its_number():
         split_by_patient(table)
     with pytest.raises(ValueError, match="class 'covid' in part 'fold 1': its 1 patients can't fill 2 parts"):
         patient_folds(table, 2)
-    for fractions in ((0.5, 0.5), (1.2, -0.1, -0.1), (0.5, 0.5, 0.0), (0.5, 0.2, 0.2)):
+    with pytest.raises(ValueError, match="class 'normal' in part 'valid': its 1 patients can't fill 3 parts"):
+        split_by_patient(table.assign(label=table["label"].map({"covid": "normal", "normal": "covid"})))
+    for fractions in ((0.5, 0.5), (0.4, 0.3, 0.2, 0.1), (1.2, -0.1, -0.1), (0.5, 0.5, 0.0), (0.5, 0.2, 0.2)):
         with pytest.raises(ValueError, match="three positive numbers that sum to 1"):
             split_by_patient(table, fractions)
     with pytest.raises(ValueError, match="k=1: at least 2"):
         patient_folds(table, 1)
+
+
+def test_a_first_part_without_a_class_is_told_also_where_the_last_one_has_it():
+    "Two persons of five normal films fill the first two folds; the one covid film goes with the third person"
+    table = tiny(patient=[*"aaaaabbbbbcccc"]).assign(label=["normal"] * 13 + ["covid"])
+    with pytest.raises(ValueError, match="no film of class 'covid' in part 'fold 0': its 1 patients can't fill 3"):
+        patient_folds(table, 3)
 
 
 def test_what_is_not_said_is_as_documented():

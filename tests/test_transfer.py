@@ -176,6 +176,11 @@ def test_unknown_names_are_named(name: str) -> None:
         create_model(name)
 
 
+def test_a_network_without_a_convolution_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="Sequential has no convolution that could be remade for films"):
+        Backbone(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+
+
 # ---- freezing and rates ----
 
 
