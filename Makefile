@@ -42,8 +42,9 @@ help:
 	@echo "make sweeps       the trainings that chapters 4b and 7 compare; computes only what is missing (20 minutes from nothing)"
 	@echo "make claims       what chapters 4, 4a, 4c and 9 claim, over five seeds; computes only what is missing (half an hour from nothing)"
 	@echo "make gate         fit the input gate and measure it on real films (COVID_XRAY_DATA; two minutes)"
-	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA), training in four processes, then fuzz, kills, rerun, mutation and coverage"
+	@echo "make slow-checks  chapters 1 and 4 on real films (COVID_XRAY_DATA), training in four processes, then fuzz, fuzz-guided, kills, rerun, mutation and coverage"
 	@echo "make fuzz         100,000 cases of wrong input; the table goes to covid_xray/results/fuzz.csv (half an hour)"
+	@echo "make fuzz-guided  wrong input led by the branches it reaches (atheris in its own folder, half an hour)"
 	@echo "make kills        kill downloads, caches, trainings and exports hundreds of times and see that nothing is lost (10 minutes)"
 	@echo "make coverage     lines of the library that tests and notebooks run (half an hour)"
 	@echo "make mutation     do the tests notice small faults in metrics, splits and gradcam? (half an hour)"
@@ -119,10 +120,13 @@ gate: $(STAMP)
 	@test -f "$(COVID_XRAY_DATA)/manifest.csv" || { echo "gate needs real films: set COVID_XRAY_DATA to a folder with manifest.csv" >&2; exit 1; }
 	@$(BIN)/python tools/gate.py --data "$(COVID_XRAY_DATA)"
 
-.PHONY: fuzz kills coverage mutation rerun
+.PHONY: fuzz fuzz-guided kills coverage mutation rerun
 
 fuzz: $(STAMP)
 	@$(BIN)/python tools/fuzz.py
+
+fuzz-guided: $(STAMP)
+	@$(BIN)/python tools/fuzz_guided.py
 
 kills: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python tools/kills.py --out covid_xray/results/kills.csv
@@ -144,7 +148,7 @@ slow-checks: $(STAMP)
 	@test -d "$(COVID_XRAY_DATA)/darkcovidnet" || { echo "slow-checks needs real films: set COVID_XRAY_DATA to a folder that holds darkcovidnet/" >&2; exit 1; }
 	@COVID_XRAY_SOURCE=darkcovidnet COVID_XRAY_ROOT="$(COVID_XRAY_DATA)/darkcovidnet" $(BIN)/python tools/run_chapters.py nbs/01_data.ipynb nbs/04_training.ipynb
 	@COVID_XRAY_SLOW=1 $(BIN)/python -m pytest tests/test_scale.py
-	@$(MAKE) fuzz kills rerun mutation coverage
+	@$(MAKE) fuzz fuzz-guided kills rerun mutation coverage
 
 .PHONY: time-to-result
 # fastai wants another fastcore than nbdev: PEERS is a Python with fastai, torch and scikit-learn
@@ -168,6 +172,6 @@ dist: $(STAMP)
 	@$(BIN)/python -c "import hashlib, pathlib; [print(hashlib.sha256(p.read_bytes()).hexdigest(), p) for p in sorted(pathlib.Path('dist').iterdir())]"
 
 clean:
-	rm -rf "$(VENV)" .venv-nbgrader .venv-oldest .venv-mutation .venv-bench .coverage.parts build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf "$(VENV)" .venv-nbgrader .venv-oldest .venv-mutation .venv-fuzz .venv-bench .coverage.parts build dist *.egg-info _docs _proc nbs/nbdev.yml nbs/sidebar.yml .pytest_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +

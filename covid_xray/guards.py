@@ -134,9 +134,13 @@ def read_csv(
 def are_class_names(
     names: Sequence[Any],  # as somebody gave them, or a file that somebody sent
 ) -> bool:  # True where they can
-    "Whether these can name classes: different words, none empty, none with a slash, since file names are made of them"
+    """Whether these can name classes: different words of 1 to 100 signs that can be printed, none with a slash.
+
+    File names are made of them, and terminals show them: a line break or a command to the terminal has no place there.
+    """
     return len(set(map(str, names))) == len(names) and all(
-        isinstance(name, str) and name and not {"/", "\\", "\0"} & set(name) for name in names)
+        isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() and not {"/", "\\"} & set(name)
+        for name in names)
 
 
 def check_request(
@@ -151,4 +155,4 @@ def check_request(
     if not 1 <= size_px <= 4096:
         raise ValueError(f"size_px={size_px}: 1 to 4096 pixels a side can be asked for")
     if not are_class_names(classes):
-        raise ValueError(f"classes={tuple(classes)}: different words are needed, without slashes")
+        raise ValueError(f"classes={tuple(classes)}: different words that can be printed are needed, without slashes")

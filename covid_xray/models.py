@@ -187,26 +187,46 @@ def _is_number(value: Any, low: float, high: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
+def _is_text(value: Any, most: int = 200) -> bool:
+    "Whether JSON gave words that can be printed, not more than so many signs"
+    return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
+
+
+def _are_shares(value: Any) -> bool:
+    "Whether these are names, each with a number from 0 to 1"
+    return isinstance(value, dict) and all(_is_text(name) and _is_number(share, 0, 1) for name, share in value.items())
+
+
+# %% ../nbs/03b_models.ipynb #9e4f02b8
 def _is_point(point: Any, classes: Any) -> bool:
     "Whether an operating point can be used, see `operating_point` in 05e"
-    if not isinstance(point, dict):
+    if point == {}:
+        return True
+    if not isinstance(point, dict) or not isinstance(classes, list) or point.get("label") not in classes:
         return False
     shares = [point.get(name) for name in ("sensitivity", "specificity")]
-    return not point or (isinstance(classes, list) and point.get("label") in classes and "rule" in point
-                         and _is_number(point.get("threshold"), 0, 1)
-                         and all(isinstance(share, dict) and _is_number(share.get("value"), 0, 1) for share in shares))
+    return _is_text(point.get("rule")) and _is_number(point.get("threshold"), 0, 1) and all(
+        isinstance(share, dict) and _is_number(share.get("persons"), 0, 1e9)
+        and all(_is_number(share.get(name), 0, 1) for name in ("value", "low", "high")) for share in shares)
 
 
 def _are_facts(facts: Any) -> bool:
     "Whether facts about training films can be used, see `training_facts` in 05e"
-    deciles = facts.get("deciles", {}) if isinstance(facts, dict) else None
-    return isinstance(deciles, dict) and all(
-        isinstance(row, list) and len(row) > 1 and all(_is_number(value, -1e9, 1e9) for value in row)
-        for row in deciles.values())
+    if not isinstance(facts, dict) or not facts:
+        return facts == {}
+    deciles = facts.get("deciles")
+    shares = [facts.get(name, {}) for name in ("source", "view", "sex")]
+    return (all(_is_number(facts.get(name), 1, 1e9) for name in ("films", "persons", "persons_valid"))
+            and all(map(_are_shares, (facts.get("labels"), *shares))) and isinstance(deciles, dict)
+            and all(isinstance(row, list) and len(row) == 11 and all(_is_number(value, -1e9, 1e9) for value in row)
+                    for row in map(deciles.get, ("brightness", "contrast", "score"))))
 
 # %% ../nbs/03b_models.ipynb #41c7d9ae
 _RULES: dict[str, Callable[[Any, Mapping], bool]] = {  # setting -> whether a value of it can be used
-    "model": lambda value, _: isinstance(value, str),
+    "model": lambda value, _: _is_text(value),
+    "name": lambda value, _: _is_text(value),
+    "source": lambda value, _: value is None or _is_text(value),
+    "parameters": lambda value, _: _is_number(value, 0, 1e12),
     "in_channels": lambda value, _: type(value) is int and 1 <= value <= 64,
     "classes": lambda value, _: isinstance(value, list) and 1 <= len(value) <= 1000 and are_class_names(value),
     "size_px": lambda value, _: type(value) is int and 1 <= value <= 4096,

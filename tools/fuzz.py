@@ -152,6 +152,39 @@ def settings_case(chance: random.Random, folder: Path) -> None:
         raise Wrong(str(read))
 
 
+def places(value: object, before: tuple = ()) -> list[tuple]:
+    "The way to every value in nested tables and lists"
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [way for key, part in inside for way in ((*before, key), *places(part, (*before, key)))]
+
+
+def bundle_case(chance: random.Random, folder: Path) -> None:
+    "A shipped model with one odd or missing setting anywhere: refused, or a film is answered and a card written"
+    from covid_xray.cards import model_card
+    from covid_xray.deploy import Predictor
+    from covid_xray.phantom import simulate
+
+    shipped = ROOT / "covid_xray" / "models" / "phantom"
+    settings = json.loads((shipped / "settings.json").read_text(encoding="utf-8"))
+    odd = (None, -1, 0, 10**12, 1e308, float("nan"), "", "x", "\x1b[2J\n", "x" * 10**5, [], {}, [1],
+           {"value": "x"}, True)
+    *way, last = chance.choice(places(settings))
+    part = settings
+    for key in way:
+        part = part[key]
+    part[last] = chance.choice(odd)
+    if chance.random() < 0.2:
+        del part[last]
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    if not (folder / "model.safetensors").exists():
+        shutil.copy(shipped / "model.safetensors", folder)
+        np.save(folder / "film.npy", simulate(1, seed=3).images[0])
+    result = Predictor.load(folder).predict(np.load(folder / "film.npy"))
+    text = "\n".join([*result.lines(), json.dumps(result.to_dict()), model_card(folder)])
+    if not all(line.isprintable() for line in text.split("\n")) or len(text) > 20_000:
+        raise Wrong(f"{[*way, last]} came through: {text[:300]!r}")
+
+
 def weights_case(chance: random.Random, folder: Path) -> None:
     "Damaged weights with the checksum of the whole ones: refused, or unchanged"
     import hashlib
@@ -221,9 +254,10 @@ def answer_case(chance: random.Random, folder: Path) -> None:
 
 
 TARGETS: dict[str, tuple[Case, int]] = {  # name -> a case, and its share of all cases in percent
-    "settings": (settings_case, 36), "weights": (weights_case, 36), "checkpoints": (checkpoint_case, 9),
-    "CSV logs": (log_case, 6), "images": (image_case, 6), "load_table": (table_case, 2), "DICOM": (dicom_case, 2),
-    "answers": (answer_case, 2), "command line": (command_case, 1),
+    "settings": (settings_case, 34), "bundles": (bundle_case, 2), "weights": (weights_case, 36),
+    "checkpoints": (checkpoint_case, 9), "CSV logs": (log_case, 6), "images": (image_case, 6),
+    "load_table": (table_case, 2), "DICOM": (dicom_case, 2), "answers": (answer_case, 2),
+    "command line": (command_case, 1),
 }
 
 
