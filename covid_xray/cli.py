@@ -52,7 +52,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=2, help="Films a step.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="Highest rate of the cycle.")] = 2e-3,
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without improvement.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides split, weights, order and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides split, weights, order.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in --out.")] = False,
 ) -> None:
     "Train on patient-wise parts and write model, log, metrics, predictions and figures into a folder."
@@ -76,7 +76,11 @@ def train(
 
 
 @app.command()
-def evaluate(run: Run, source: Source = None, root: Root = None) -> None:
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run folder, as `covid-xray train` leaves it.")],
+    source: Source = None,
+    root: Root = None,
+) -> None:
     "Test a run's model on a source, without the persons it has learnt from."
     from covid_xray.run import evaluate_run
 

@@ -16,7 +16,7 @@ import numpy as np
 from .data import Radiographs
 
 # %% auto #0
-__all__ = ['check_films', 'check_number', 'warn_if_wild', 'memory_in_words']
+__all__ = ['check_films', 'check_settings', 'check_number', 'warn_if_wild', 'memory_in_words']
 
 # %% ../nbs/03a_faults.ipynb #38e7aab3
 def _flat_rows(films: Radiographs) -> np.ndarray:  # row numbers
@@ -58,6 +58,20 @@ def check_films(
     if batch_size < 2 or len(train) < 2 * -(-len(train) // batch_size):
         raise ValueError(f"batch_size={batch_size} with {len(train)} training films makes a batch of one, and batch "
                          "normalisation needs two: choose another batch_size, or more films")
+
+# %% ../nbs/03a_faults.ipynb #d317ee91
+def check_settings(
+    epochs: int,  # passes over the training films
+    learning_rate: float,  # the highest of the cycle
+    seed: int,  # decides order, dropout and augmentation
+) -> None:
+    "Raise ValueError for numbers that no training can have"
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs}: one pass over the films is the least")
+    if not 0 < learning_rate < math.inf:  # NaN is not above 0 either
+        raise ValueError(f"learning_rate={learning_rate}: a number above 0 is needed, such as 1e-3")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed}: a whole number from 0 to {2**32 - 1} is needed")
 
 # %% ../nbs/03a_faults.ipynb #66ea3f80
 def check_number(

@@ -243,14 +243,16 @@ def evaluate_run(
 ) -> tuple[pd.DataFrame, int]:  # the metrics with intervals, and how many films were left out as known to the model
     """Evaluate a run's model on a source, without the persons and duplicates it has learnt from.
 
-    Writes `metrics_<source>.md` and its companions into the run. Raises ValueError where no film is left.
+    Writes `metrics_<source>.md` and more into the run. ValueError: no film is left, or no films.csv says whom it knows.
     """
     run = Path(run)
     model, settings = load_model(run)
+    if not (run / "films.csv").is_file():
+        raise ValueError(f"{run} is no run of `covid-xray train`: films.csv, of all that it learnt from, is missing")
     if not source and settings["source"] != "phantom" and not os.environ.get("COVID_XRAY_SOURCE"):
         raise ValueError("this run has not learnt from simulated films: name the films to test on (source=, --source)")
-    own = settings["classes"] if settings["task"] == "own" else None
-    table, names = _table_for_run(source, root, own, settings["task"])
+    task = settings.get("task", "three-class")
+    table, names = _table_for_run(source, root, settings["classes"] if task == "own" else None, task)
     if list(names) != settings["classes"]:  # else one class's probability would stand under another's name
         raise ValueError(f"the run knows the classes {settings['classes']}, not {list(names)} of its task")
     seen = pd.read_csv(run / "films.csv", dtype="string", encoding_errors="surrogateescape")
@@ -261,10 +263,10 @@ def evaluate_run(
     films = Radiographs(table[~known].reset_index(drop=True), settings["size_px"], cache_folder() / "decoded",
                         classes=names, fit=settings["fit"], prepare=preparation(settings.get("prepare", ())),
                         progress=progress)
-    name = Path(str(table.attrs.get("source"))).name
-    notes = [f"{int(known.sum())} films were left out: the model has learnt from their person or a copy.",
+    part, count = f"on_{Path(str(table.attrs.get('source'))).name}", int(known.sum())
+    notes = [f"{count} films were left out: the model has learnt from their person or a copy.",
              f"{len(films.skipped)} films could not be read."]
-    return write_report(run, predict(model, films), part=f"on_{name}", notes=notes), int(known.sum())
+    return write_report(run, predict(model, films), part=part, notes=notes), count
 
 # %% ../nbs/06b_run.ipynb #c579e0cf
 def read_films(
@@ -273,17 +275,16 @@ def read_films(
 ) -> tuple[torch.Tensor, list[str], dict[str, str]]:  # images float32 [N,1,H,W], the paths read, and path -> reason
     "Read files as a model takes them; what can't be read is set aside with its reason"
     images, read, aside = [], [], {}
-    step = preparation(settings.get("prepare", ()))
+    step, size = preparation(settings.get("prepare", ())), settings["size_px"]
     for path in map(str, paths):
         try:
             image = read_radiograph(path)
-            images.append(resize(image if step is None else step(image), settings["size_px"], settings["fit"]))
+            images.append(resize(image if step is None else step(image), size, settings["fit"]))
             read.append(path)
         except FileNotFoundError:
             aside[path] = "no such file"
         except UnreadableFilm as error:
             aside[path] = error.reason
-    size = settings["size_px"]
     stack = np.stack(images) if images else np.zeros((0, size, size), np.uint8)
     return torch.from_numpy(stack).unsqueeze(1).float().div_(255), read, aside
 
@@ -298,9 +299,8 @@ def predict_files(
     with torch.inference_mode():
         logits = [model(part) for part in images.split(64) if len(part)]
     probabilities = torch.cat([torch.zeros(0, len(settings["classes"])), *logits]).softmax(dim=1)
-    table = pd.DataFrame(probabilities.numpy(), columns=settings["classes"])
-    table.insert(0, "path", read)
-    return table, aside
+    table = pd.DataFrame(probabilities.numpy(), pd.Index(read, name="path"), settings["classes"])
+    return table.reset_index(), aside
 
 # %% ../nbs/06b_run.ipynb #8be2d705
 def _picture_name(number: int, path: str, label: str) -> str:

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from .arithmetic import Arithmetic, agree_on_arithmetic, make_accelerator
 from .cache import check_writable, whole_file
 from .data import Radiographs
-from .faults import check_films, check_number, memory_in_words, warn_if_wild
+from .faults import check_films, check_number, check_settings, memory_in_words, warn_if_wild
 from covid_xray.models import (
     Predictions, load_model, predict, read_sealed, save_model, seal, to_device, told_if_alone,
 )
@@ -307,6 +307,7 @@ def fit(
     written; with the best weights kept, FloatingPointError where the loss is no longer a number, and MemoryError. One
     cycle: Smith 2018, arXiv 1803.09820.
     """
+    check_settings(epochs, learning_rate, seed)
     check_films(train, valid, batch_size)
     settings = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
                     seed=seed, precision=precision, films=[len(train), len(valid)], augment=repr(augment))

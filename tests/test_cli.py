@@ -202,6 +202,7 @@ WRONG = {
     "no labels": (("train", "--source", "{films}/covid", "--out", "{tmp}/r"), 1, "one folder a class"),
     "labels of one's own": (("prepare", "{films}", "--out", "{tmp}/r", "--classes", "flu"), 1, "--classes"),
     "no run": (("predict", "{tmp}/none", "x.png"), 1, "no model at"),
+    "no run, but a model": (("evaluate", "phantom", "--source", "{films}"), 1, "films.csv"),
     "no option": (("train",), 2, "--out"),
     "size too small": (("train", "--out", "{tmp}/r", "--size", "3"), 2, "--size"),
 }

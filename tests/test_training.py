@@ -14,6 +14,7 @@ from torch import nn
 from covid_xray.augment import Augment
 from covid_xray.cnn import create_model
 from covid_xray.data import Radiographs
+from covid_xray.faults import check_settings
 from covid_xray.learning_rate import find_learning_rate, suggested_rate
 from covid_xray.models import load_model, predict, save_model
 from covid_xray.training import fit, one_cycle
@@ -151,6 +152,17 @@ def test_faults_are_told_before_training(tmp_path):
         run(network(), Radiographs.from_arrays(0 * train.images + 90, train.table), valid, epochs=1)
     with pytest.raises(ValueError, match="fp32, bf16, fp16"):
         run(network(), train, valid, epochs=1, precision="half")
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": value} for value in (0.0, -1e-3, float("nan"), float("inf"))]
+                         + [{"epochs": 0}, {"epochs": -3}, {"seed": -1}, {"seed": 10**20}], ids=str)
+def test_numbers_that_no_training_can_have_are_told_before_it(change):
+    check_settings(1, 1e-9, 2**32 - 1)  # the extremes that a training can have
+    model = create_model("plain")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=f"^{next(iter(change))}=.* (is the least|is needed)"):
+        fit(model, squares(12), squares(12, 1), **{"epochs": 1, "batch_size": 6, "progress": False, **change})
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(("films", "batch_size"), [(30, 1), (3, 2), (33, 2)])
