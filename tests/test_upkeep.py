@@ -38,6 +38,7 @@ def test_the_newest_versions_are_tried_every_week() -> None:
     assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", when["cron"])
     steps = [step.get("run", "") for step in workflow["jobs"]["newest"]["steps"]]
     assert any("tools/environment.py" in step for step in steps) and steps[-1].endswith("pytest")
+    assert "pip-audit --no-deps" in workflow["jobs"]["audit"]["steps"][-1]["run"]
     requirements = (ROOT / "settings.ini").read_text(encoding="utf-8")
     core = re.search(r"^requirements = (.*)$", requirements, re.MULTILINE)[1].split()
     assert not [word for word in core if "==" in word or "<" in word], "a pin or an upper bound hides what is new"
