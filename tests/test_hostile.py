@@ -158,6 +158,8 @@ def test_no_secret_is_asked_for() -> None:
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)
 def test_some_hundred_cases_of_wrong_input(name: str) -> None:
+    if name == "service":
+        pytest.importorskip("fastapi")
     _, failures = fuzz.fuzz(name, 40, seed=1)
     assert failures == []
 

@@ -54,6 +54,7 @@ def search(target: str, corpus: Path, options: list[str]) -> None:
 
         import covid_xray.data  # noqa: F401
         import fuzz
+        import fuzz_cases
         from covid_xray.records import dicom_facts
         from covid_xray.sources import load_table
 
@@ -67,10 +68,10 @@ def search(target: str, corpus: Path, options: list[str]) -> None:
                 return
             if target == "DICOM":
                 dicom_facts(folder / "input")
-            fuzz.decoded(content)
+            fuzz_cases.decoded(content)
         except fuzz.OURS as error:
             if len(str(error)) <= 8:
-                raise fuzz.Wrong(f"no words: {error!r}") from error
+                raise fuzz_cases.Wrong(f"no words: {error!r}") from error
 
     for name, content in whole_files(target).items():
         (corpus / name).write_bytes(content)
