@@ -47,8 +47,8 @@ class Arithmetic:
         precision, *extras = name.split(" + ")
         known = {"channels-last": "channels_last", "fused": "fused", "compiled": "compiled"}
         if precision not in HALVES or not set(extras) <= set(known):
-            raise ValueError(f"precision={name!r} is unknown: choose one of {', '.join(HALVES)}, auto, or with what a "
-                             "race may add: bf16 + channels-last + fused")
+            raise ValueError(f"precision={name!r} is unknown: choose one of {', '.join(HALVES)}, or with what a race "
+                             "may add, bf16 + channels-last + fused; fit also takes auto")
         return cls(precision, **{known[extra]: True for extra in extras})
 
     def laid_out(
