@@ -95,8 +95,7 @@ def test_a_claim_holds_for_five_seeds(name: str) -> None:
 
 
 def test_what_chapter_4_says_of_other_seeds() -> None:
-    "Three of the four others 0.20 to 0.30 above the largest class, one 0.03 below"
+    "The five trainings ended 0.46 to 0.54 above the largest class"
     table = claims.kept()
-    gains = table[table["says"].str.contains("largest class")].set_index("seed")["value"].round(2)
-    lowest, *others = sorted(gains.drop(0))
-    assert lowest == -0.03 and min(others) == 0.20 and max(others) == 0.30
+    gains = table[table["says"].str.contains("largest class")]["value"].round(2)
+    assert len(gains) == 5 and gains.min() == 0.46 and gains.max() == 0.54
