@@ -137,10 +137,11 @@ def are_class_names(
     """Whether these can name classes: different words of 1 to 100 signs that can be printed, none with a slash.
 
     File names are made of them, and terminals show them: a line break or a command to the terminal has no place there.
+    A blank that doesn't break, as spreadsheets write it, has.
     """
     return len(set(map(str, names))) == len(names) and all(
-        isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() and not {"/", "\\"} & set(name)
-        for name in names)
+        isinstance(name, str) and 0 < len(name) <= 100 and name.replace("\u00a0", " ").isprintable()
+        and not {"/", "\\"} & set(name) for name in names)
 
 
 def check_request(

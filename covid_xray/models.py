@@ -187,14 +187,15 @@ def _is_number(value: Any, low: float, high: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
-def _is_text(value: Any, most: int = 200) -> bool:
-    "Whether JSON gave words that can be printed, not more than so many signs"
-    return isinstance(value, str) and 0 < len(value) <= most and value.isprintable()
+def _is_text(value: Any) -> bool:
+    "Whether JSON gave a few words that can be printed"
+    return isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
 
 
 def _are_shares(value: Any) -> bool:
-    "Whether these are names, each with a number from 0 to 1"
-    return isinstance(value, dict) and all(_is_text(name) and _is_number(share, 0, 1) for name, share in value.items())
+    "Whether these are names, each with a number from 0 to 1; a source's name may be a path"
+    return isinstance(value, dict) and all(
+        len(name) <= 4096 and _is_number(share, 0, 1) for name, share in value.items())
 
 
 # %% ../nbs/03b_models.ipynb #9e4f02b8
@@ -225,7 +226,7 @@ def _are_facts(facts: Any) -> bool:
 _RULES: dict[str, Callable[[Any, Mapping], bool]] = {  # setting -> whether a value of it can be used
     "model": lambda value, _: _is_text(value),
     "name": lambda value, _: _is_text(value),
-    "source": lambda value, _: value is None or _is_text(value),
+    "source": lambda value, _: value is None or isinstance(value, str) and len(value) <= 4096,  # may be a path
     "parameters": lambda value, _: _is_number(value, 0, 1e12),
     "in_channels": lambda value, _: type(value) is int and 1 <= value <= 64,
     "classes": lambda value, _: isinstance(value, list) and 1 <= len(value) <= 1000 and are_class_names(value),

@@ -5,6 +5,7 @@ import ast
 import csv
 import json
 import pickle
+import shutil
 import socket
 import sys
 import zipfile
@@ -129,6 +130,20 @@ def test_weights_of_another_network_are_told_by_name_and_number(tmp_path: Path) 
                     {**tensors, "features.0.weight": torch.ones(2)}):
         with pytest.raises(ValueError, match=r"the weights are of another network than plain .*, [12] differ"):
             load_model(settings_for(tmp_path, "plain", **changed))
+
+
+def test_a_model_that_learnt_from_an_oddly_named_folder_is_usable_and_its_card_is_plain(tmp_path: Path) -> None:
+    from covid_xray.cards import model_card
+    from covid_xray.deploy import Predictor
+
+    folder = shutil.copytree(ROOT / "covid_xray" / "models" / "phantom", tmp_path / "model")
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    settings["source"] = f"/data/{'x' * 300}/films\n\x1b[2J\udc80"  # a line break, a command, a byte that is no UTF-8
+    settings["facts"]["source"] = {settings["source"]: 1.0}
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert Predictor.load(folder).settings["source"] == settings["source"]
+    card = model_card(folder)
+    assert all(line.isprintable() for line in card.split("\n")) and "x" * 300 + "/films" + r"\n\x1b[2J\udc80" in card
 
 
 def test_a_damaged_or_locked_archive_is_told(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_named_values_keep_order_and_what_is_undefined() -> None:
 @pytest.mark.parametrize("names, right", [
     (("covid", "normal"), True), (["lung opacity", "effusion", "normal"], True), (("covid", "covid"), False),
     (("covid", ""), False), (("covid", "a/b"), False), (("covid", "a\\b"), False), (("covid", "a\nb"), False),
-    (("covid", "\x1b[2Ja"), False), (("covid", "a" * 101), False),
+    (("covid", "no\u00a0finding"), True), (("covid", "\x1b[2Ja"), False), (("covid", "a" * 101), False),
     (("Verschattung der Lunge", "\u80ba\u708e"), True), (("1", 1), False), ((1, 2), False)])
 def test_what_can_name_classes(names, right):
     from covid_xray.guards import are_class_names
