@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .deploy import Predictor
+from .guards import shown
 from .run import DISCLAIMER
 
 # %% auto #0
@@ -23,14 +24,9 @@ __all__ = ['BUNDLE_FILES', 'MAX_BUNDLE_BYTES', 'model_card', 'import_cards', 'fi
            'from_pretrained', 'unpack_bundle', 'simulate_pcr', 'log_odds']
 
 # %% ../nbs/09e_cards.ipynb #e72e7aca
-def _plain(value: Any) -> str:
-    "As it may be printed: a bundle comes from somewhere, and so do the paths in it"
-    return str(value) if str(value).isprintable() else ascii(str(value))[1:-1]
-
-
 def _lines(pairs: Mapping[str, Any]) -> str:
     "A list in Markdown, without what is missing"
-    return "\n".join(f"- {name}: {_plain(value)}" for name, value in pairs.items() if value not in (None, "", {}, []))
+    return "\n".join(f"- {name}: {shown(value)}" for name, value in pairs.items() if value not in (None, "", {}, []))
 
 
 def _shares(shares: Mapping[str, float]) -> str:

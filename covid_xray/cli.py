@@ -101,6 +101,7 @@ def predict(
 ) -> None:
     "Decision, class probabilities and reasons for doubt of some films."
     from covid_xray.deploy import Predictor
+    from covid_xray.guards import shown
     from covid_xray.run import DISCLAIMER
 
     files = _in_folders(files)
@@ -113,7 +114,7 @@ def predict(
         typer.echo(json.dumps({"disclaimer": DISCLAIMER, "films": films, "set_aside": aside}, indent=1))
     else:
         for path, result in told.items():
-            typer.echo(f"{_shown(path)}\n  " + "\n  ".join(result.lines()))
+            typer.echo(f"{shown(path)}\n  " + "\n  ".join(result.lines()))
         typer.echo(DISCLAIMER)
     _report_aside(aside)
 
@@ -270,13 +271,9 @@ def _words(text: str | None) -> tuple[str, ...] | None:
     return tuple(word.strip() for word in text.split(",") if word.strip()) if text else None
 
 
-def _shown(text: object) -> str:
-    "A name as it may be printed: on one line, without commands to the terminal"
-    return str(text) if str(text).isprintable() else ascii(str(text))[1:-1]
-
-
 def _in_folders(files: list[Path]) -> list[Path]:
     "The same files, with each folder replaced by the films below it; what is no film there is counted"
+    from covid_xray.guards import shown
     from covid_xray.records import film_files
 
     films = []
@@ -286,15 +283,17 @@ def _in_folders(files: list[Path]) -> list[Path]:
         if not found:
             raise FileNotFoundError(f"no films in the folder {path}" + (f" (left out: {counted})" if counted else ""))
         if counted:
-            typer.echo(f"left out of {_shown(path)}: {counted}", err=True)
+            typer.echo(f"left out of {shown(path)}: {counted}", err=True)
         films += found
     return films
 
 
 def _report_aside(aside: dict[str, str]) -> None:
     "Name the files that could not be read, and end with 1 where there are any"
+    from covid_xray.guards import shown
+
     for path, reason in aside.items():
-        typer.echo(f"set aside: {_shown(path)}: {_shown(reason)}", err=True)
+        typer.echo(f"set aside: {shown(path)}: {shown(reason)}", err=True)
     if aside:
         raise typer.Exit(1)
 
@@ -308,6 +307,8 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        from covid_xray.guards import shown
+
         first = str(error).strip().splitlines() or [""]
-        typer.echo(f"covid-xray: {type(error).__name__}: {_shown(first[0])}", err=True)
+        typer.echo(f"covid-xray: {type(error).__name__}: {shown(first[0])}", err=True)
         sys.exit(1)

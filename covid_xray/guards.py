@@ -18,7 +18,7 @@ import pandas as pd
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_SCANS', 'DEFLATED', 'read_file', 'check_cost', 'side', 'why_not_opened', 'read_csv',
-           'are_class_names', 'check_request']
+           'are_class_names', 'check_request', 'shown']
 
 # %% ../nbs/00_guards.ipynb #0a11ce08
 MAX_BYTES = 400_000_000  # of a file: more is no single radiograph
@@ -157,3 +157,10 @@ def check_request(
         raise ValueError(f"size_px={size_px}: 1 to 4096 pixels a side can be asked for")
     if not are_class_names(classes):
         raise ValueError(f"classes={tuple(classes)}: different words that can be printed are needed, without slashes")
+
+# %% ../nbs/00_guards.ipynb #0a11ce25
+def shown(
+    text: object,  # a name that somebody gave: of a file, a folder, a source
+) -> str:  # the same where it can be printed, else with its odd signs as escapes
+    "A name as it may be printed: on one line, without commands to the terminal"
+    return str(text) if str(text).isprintable() else ascii(str(text))[1:-1]

@@ -86,10 +86,11 @@ def test_every_loader_refuses_a_pickle(protocol: int, tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-def settings_for(folder: Path, name: str, **tensors: torch.Tensor) -> Path:
+def settings_for(folder: Path, name: str, n_classes: int = 2, **tensors: torch.Tensor) -> Path:
     "A model's folder whose settings name a network and whose weights are these"
     save_file(tensors or {"a": torch.zeros(1)}, folder / "model.safetensors")
-    settings = {"model": name, "in_channels": 1, "classes": ["covid", "normal"], "size_px": 64, "fit": "squash"}
+    classes = [f"class {i}" for i in range(n_classes)]
+    settings = {"model": name, "in_channels": 1, "classes": classes, "size_px": 64, "fit": "squash"}
     (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
 
@@ -108,14 +109,15 @@ def test_a_model_s_name_asks_no_server_and_no_other_folder(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="resource is POSIX only")
-@pytest.mark.parametrize("name", ["timm:vit_giant_patch14_224", "darkcovidnet"])
-def test_a_network_larger_than_its_weights_is_refused_before_it_takes_memory(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name, n_classes", [("timm:vit_giant_patch14_224", 2), ("darkcovidnet", 1000)])  # 4 and 0.7 GB
+def test_a_network_larger_than_its_weights_is_refused_before_it_takes_memory(
+        name: str, n_classes: int, tmp_path: Path) -> None:
     import resource
 
     create_model("timm:resnet18")  # what timm itself takes is no part of it
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match="the weights are of another network than"):
-        load_model(settings_for(tmp_path, name))
+        load_model(settings_for(tmp_path, name, n_classes))
     unit = 1 if sys.platform == "darwin" else 1024
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 0.3e9
 
